@@ -1,0 +1,1 @@
+//! nacre.toml: its keys, their types, loading and validation.

@@ -1,0 +1,1 @@
+//! virtio-mmio transport and devices, testable without KVM.

@@ -1,0 +1,3 @@
+//! The virtual machine monitor: one process for each pod.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The guest's PID 1: runs the containers of a pod.
+
+fn main() {}

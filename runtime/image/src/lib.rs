@@ -1,0 +1,1 @@
+//! Image layers to EROFS, and the node's cache of them.

@@ -1,0 +1,1 @@
+//! Messages and services of the agent, shared by shim and agent.

@@ -1,0 +1,3 @@
+//! The containerd shim: one process for each pod.
+
+fn main() {}

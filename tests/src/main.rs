@@ -1,0 +1,3 @@
+//! The suites that run inside the test node.
+
+fn main() {}

@@ -1,0 +1,129 @@
+//! The tables of the file and their keys. The doc comments here are the documentation in the reference file.
+
+use crate::schema::{SectionDoc, section};
+use crate::values::{AbsolutePath, Count, KernelParameters, Kibibytes, LogLevel, Mebibytes, Seconds};
+
+/// Everything that can be configured; what is not in a file has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Configuration {
+    /// The VMM's program.
+    pub vmm: Vmm,
+    /// What a VM boots.
+    pub guest: Guest,
+    /// The size of a VM.
+    pub vm: Vm,
+    /// The cache of image layers.
+    pub image: Image,
+    /// Limits for what is copied into a guest.
+    pub binds: Binds,
+    /// How long is waited.
+    pub timeouts: Timeouts,
+    /// Logs and the timeline.
+    pub log: Log,
+    /// The folder of running pods.
+    pub state: State,
+}
+
+pub(crate) const SECTIONS: &[SectionDoc] =
+    &[Vmm::DOC, Guest::DOC, Vm::DOC, Image::DOC, Binds::DOC, Timeouts::DOC, Log::DOC, State::DOC];
+
+section! {
+    /// The program that runs a virtual machine.
+    struct Vmm = "vmm" {
+        /// The VMM's program file.
+        path: AbsolutePath = AbsolutePath::known("/usr/local/bin/nacre-vmm"),
+    }
+}
+
+section! {
+    /// What a virtual machine boots.
+    struct Guest = "guest" {
+        /// The guest kernel, an uncompressed ELF file.
+        kernel: AbsolutePath = AbsolutePath::known("/usr/share/nacre/vmlinux"),
+        /// The guest image: an initrd whose /init is the agent.
+        initrd: AbsolutePath = AbsolutePath::known("/usr/share/nacre/initrd.img"),
+        /// Words added at the end of the guest kernel's command line.
+        kernel_parameters: KernelParameters = KernelParameters::default(),
+        /// The guest's agent connects to the host when it is ready, as nacre's does. With false the shim dials the
+        /// agent until it answers, for agents that only listen, such as Kata's.
+        announces: bool = true,
+    }
+}
+
+section! {
+    /// The size of a virtual machine, where a pod does not ask for one.
+    struct Vm = "vm" {
+        /// CPUs of a VM whose pod has no CPU limit.
+        default_vcpus: Count<1, 254> = Count(1),
+        /// The most CPUs that a VM gets, whatever its pod's limit.
+        max_vcpus: Count<1, 254> = Count(32),
+        /// Memory of a VM whose pod has no memory limit.
+        default_memory_mib: Mebibytes<64, 1048576> = Mebibytes(256),
+        /// The most memory that a VM gets; a pod that needs more is refused.
+        max_memory_mib: Mebibytes<64, 1048576> = Mebibytes(131072),
+        /// Memory added to a pod's memory limit, for the guest's kernel and agent.
+        memory_overhead_mib: Mebibytes<0, 4096> = Mebibytes(64),
+    }
+}
+
+section! {
+    /// The node's cache of image layers, which a VM gets as read-only EROFS images.
+    struct Image = "image" {
+        /// The folder of the cache. It is made when it is missing.
+        cache_path: AbsolutePath = AbsolutePath::known("/var/lib/nacre/layers"),
+        /// The most space that layers not in use may take; the least recently used go first. Layers of running pods
+        /// stay, even beyond this.
+        cache_limit_mib: Mebibytes<64, 16777216> = Mebibytes(16384),
+        /// How many layers one pod's shim converts at the same time.
+        conversions: Count<1, 16> = Count(2),
+    }
+}
+
+section! {
+    /// Bind mounts of files and folders are copied into the guest; these are the limits. A larger one is refused.
+    struct Binds = "binds" {
+        /// The largest single file.
+        max_file_kib: Kibibytes<1, 65536> = Kibibytes(4096),
+        /// The largest folder, with all files in it.
+        max_folder_kib: Kibibytes<1, 262144> = Kibibytes(16384),
+        /// The most files, folders and links in a folder.
+        max_folder_entries: Count<1, 65536> = Count(1024),
+    }
+}
+
+section! {
+    /// How long the shim waits, at the longest.
+    struct Timeouts = "timeouts" {
+        /// From the start of the VMM until the guest's agent is ready.
+        start_seconds: Seconds<1, 3600> = Seconds(30),
+        /// For the answer to a request to the agent.
+        request_seconds: Seconds<1, 3600> = Seconds(60),
+        /// For a guest to end by itself when its pod is stopped, before its VMM is killed.
+        stop_seconds: Seconds<1, 600> = Seconds(5),
+        /// For the rest of a process's output after its exit, when another process still holds its output open.
+        drain_seconds: Seconds<1, 600> = Seconds(2),
+    }
+}
+
+section! {
+    /// Logs and the timeline of launches.
+    struct Log = "log" {
+        /// The least severe messages that are logged.
+        level: LogLevel = LogLevel::Info,
+        /// Keeps the guest's console as console.log in the folder of its pod, while the pod exists.
+        console: bool = false,
+        /// Keeps the shim's messages as shim.log in the folder of its pod, beside containerd's log.
+        pod_file: bool = false,
+        /// The file to which each launch appends one line of JSON with its timeline.
+        timeline_path: AbsolutePath = AbsolutePath::known("/var/log/nacre/launches.jsonl"),
+    }
+}
+
+section! {
+    /// Where running pods keep what has to be found again.
+    struct State = "state" {
+        /// The folder with one folder for each namespace and pod. It should not survive a reboot.
+        path: AbsolutePath = AbsolutePath::known("/run/nacre"),
+    }
+}

@@ -2,14 +2,18 @@
 //!
 //! [`agent`], [`oci`], [`types`], [`csi`] and [`health`] are the messages, [`agent_ttrpc`] and [`health_ttrpc`] the
 //! async clients and server traits. The wire is that of the Kata agent; fields numbered from 100 are nacre's own,
-//! which other peers skip. The OCI types of `oci_spec` convert from
-//! and to the messages of [`oci`] by `TryFrom`.
+//! which other peers skip. The OCI types of `oci_spec` convert to the messages
+//! of [`oci`] and back by `TryFrom` on references.
 //!
 //! ```
 //! use nacre_protocol::agent::WaitProcessRequest;
 //! let request = WaitProcessRequest { container_id: "web".into(), ..Default::default() };
 //! assert_eq!(request.exec_id, "");
 //! ```
+
+mod convert;
+
+pub use convert::ConvertError;
 
 // The generators keep the names of the `.proto` files and their own style.
 #[allow(warnings)]

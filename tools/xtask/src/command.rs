@@ -1,7 +1,9 @@
 //! Running other programs, with their output in a log that an error quotes.
 
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::cache;
 use crate::error::Error;
@@ -14,10 +16,7 @@ const TAIL: usize = 25;
 /// # Errors
 /// It can't be started, or ends with another status than zero.
 pub fn run(log: &str, command: &mut Command) -> Result<(), Error> {
-    let folder = cache::root().join("logs");
-    fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
-    let path = folder.join(format!("{log}.log"));
-    let file = File::create(&path).map_err(Error::file("can't write", &path))?;
+    let (path, file) = log_file(log)?;
     let error = file.try_clone().map_err(Error::file("can't write", &path))?;
     let status = command
         .stdin(Stdio::null())
@@ -25,14 +24,56 @@ pub fn run(log: &str, command: &mut Command) -> Result<(), Error> {
         .stderr(error)
         .status()
         .map_err(|source| Error::Start { program: program(command), source })?;
+    verdict(command, status, path)
+}
+
+/// Like [`run`], and hands each line of output to `watch` when it comes.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_watched(log: &str, command: &mut Command, mut watch: impl FnMut(&str)) -> Result<(), Error> {
+    let (path, mut file) = log_file(log)?;
+    let failed = |source| Error::Start { program: program(command), source };
+    let (output, writer) = io::pipe().map_err(failed)?;
+    let mut child = {
+        let error = writer.try_clone().map_err(failed)?;
+        let child = command.stdin(Stdio::null()).stdout(writer).stderr(error).spawn();
+        // The command keeps the pipe's writing ends until it gets others, and the lines would not end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        child.map_err(|source| Error::Start { program: program(command), source })?
+    };
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.map_err(Error::file("can't read what goes to", &path))?;
+        file.write_all(&line)
+            .and_then(|()| file.write_all(b"\n"))
+            .map_err(Error::file("can't write", &path))?;
+        watch(&String::from_utf8_lossy(&line));
+    }
+    let status = child.wait().map_err(|source| Error::Start { program: program(command), source })?;
+    verdict(command, status, path)
+}
+
+fn log_file(log: &str) -> Result<(PathBuf, File), Error> {
+    let folder = cache::root().join("logs");
+    fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
+    let path = folder.join(format!("{log}.log"));
+    let file = File::create(&path).map_err(Error::file("can't write", &path))?;
+    Ok((path, file))
+}
+
+fn verdict(command: &Command, status: ExitStatus, log: PathBuf) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    let text = fs::read(&path).map_err(Error::file("can't read", &path))?;
+    let tail = tail(&log)?;
+    Err(Error::Ended { line: format!("{command:?}"), status: status.to_string(), log, tail })
+}
+
+fn tail(path: &Path) -> Result<String, Error> {
+    let text = fs::read(path).map_err(Error::file("can't read", path))?;
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join("\n");
-    Err(Error::Ended { line: format!("{command:?}"), status: status.to_string(), log: path, tail })
+    Ok(lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join("\n"))
 }
 
 /// Runs `command` and returns what it wrote to standard output, without the last line break.

@@ -1,11 +1,28 @@
 //! A display of long work: what runs, for how long, and what comes next.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+
+/// What a running step says beside its name, for instance how far it is.
+#[derive(Clone, Default)]
+pub struct Note(Arc<Mutex<String>>);
+
+impl Note {
+    /// Replaces what was said before.
+    pub fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn shown(&self) -> String {
+        let text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.is_empty() { String::new() } else { format!(" ({text})") }
+    }
+}
 
 /// The steps of a task, known by name from the start.
 pub struct Progress {
@@ -24,19 +41,28 @@ impl Progress {
     /// # Errors
     /// Those of the step.
     pub fn step<T>(&mut self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.step_with_note(|_| run())
+    }
+
+    /// Like [`Progress::step`], for a step that can say how far it is.
+    ///
+    /// # Errors
+    /// Those of the step.
+    pub fn step_with_note<T>(&mut self, run: impl FnOnce(&Note) -> Result<T, Error>) -> Result<T, Error> {
         let position = format!("[{}/{}]", self.done + 1, self.names.len());
         let name = self.names.get(self.done).copied().unwrap_or("more");
         let next = self.names.get(self.done + 1).map(|next| format!("; next: {next}")).unwrap_or_default();
         self.done += 1;
 
         let began = Instant::now();
+        let note = Note::default();
         let (finished, wait) = channel::<()>();
         let line = format!("{position} {name}");
         let ticker = thread::spawn({
-            let line = line.clone();
-            move || show_until_finished(&line, &next, began, &wait)
+            let (line, note) = (line.clone(), note.clone());
+            move || show_until_finished(&line, &note, &next, began, &wait)
         });
-        let result = run();
+        let result = run(&note);
         drop(finished);
         let _ = ticker.join();
         let verdict = if result.is_ok() { "done" } else { "failed" };
@@ -46,17 +72,17 @@ impl Progress {
     }
 }
 
-fn show_until_finished(line: &str, next: &str, began: Instant, finished: &std::sync::mpsc::Receiver<()>) {
+fn show_until_finished(line: &str, note: &Note, next: &str, began: Instant, finished: &Receiver<()>) {
     let terminal = stderr().is_terminal();
     // Into a log, a line at the start and one a minute; on a terminal, one line that counts the seconds.
     let period = Duration::from_secs(if terminal { 1 } else { 60 });
     loop {
-        let elapsed = seconds(began.elapsed());
+        let (elapsed, note) = (seconds(began.elapsed()), note.shown());
         if terminal {
-            eprint!("\r\x1b[K{line} {elapsed}{next}");
+            eprint!("\r\x1b[K{line} {elapsed}{note}{next}");
             let _ = stderr().flush();
         } else {
-            eprintln!("{line} … {elapsed}{next}");
+            eprintln!("{line} … {elapsed}{note}{next}");
         }
         if finished.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
             return;

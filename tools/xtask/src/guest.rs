@@ -1,0 +1,60 @@
+//! `cargo xtask guest`: what runs in a pod's machine before its containers, the kernel and the initrd.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Error;
+
+mod cpio;
+mod fragment;
+mod image;
+mod kernel;
+
+/// Builds the guest's kernel and image.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Builds the guest kernel, if the cache does not have it, and prints where it is.
+    Kernel {
+        /// Fragments of guest-kernel-config that are added to base.config, in this order.
+        #[arg(long = "with", value_name = "FRAGMENT", value_delimiter = ',')]
+        fragments: Vec<String>,
+    },
+    /// Builds the guest image, the initrd with the agent, and prints where it is.
+    Image,
+}
+
+/// Runs the task.
+///
+/// # Errors
+/// The build's.
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    let path = match &arguments.part {
+        Part::Kernel { fragments } => kernel::build(fragments)?,
+        Part::Image => image()?,
+    };
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// The guest kernel, an ELF file that is not compressed: from the cache, or built now with a progress display of its own.
+///
+/// # Errors
+/// The build's.
+pub fn kernel() -> Result<PathBuf, Error> {
+    kernel::build(&[])
+}
+
+/// The guest image: built from the agent as it is now.
+///
+/// # Errors
+/// The build's.
+pub fn image() -> Result<PathBuf, Error> {
+    image::build()
+}

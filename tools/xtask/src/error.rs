@@ -38,6 +38,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The test node died, or is not there.
+    #[error(transparent)]
+    Node(#[from] crate::node::Failure),
     /// Whatever else a task finds wrong, with what to do about it.
     #[error("{0}")]
     Task(String),

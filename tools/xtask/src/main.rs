@@ -2,9 +2,16 @@
 
 mod cache;
 mod command;
+mod debian;
 mod error;
+mod guest;
+mod images;
+mod node;
 mod packages;
+mod programs;
 mod progress;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use error::Error;
@@ -18,16 +25,29 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Task {}
+enum Task {
+    /// Build what runs in a pod's machine before its containers: kernel and initrd.
+    Guest(guest::Arguments),
+    /// Make the OCI images of the tests and of the demonstration, and print where they are.
+    Images,
+    /// The test node: a disposable Debian machine with a working `/dev/kvm`.
+    Node(node::Arguments),
+}
 
-fn main() -> std::process::ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result: Result<(), Error> = match arguments.task {};
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            error::print_chain(&error);
-            std::process::ExitCode::FAILURE
-        }
+    run(arguments.task).unwrap_or_else(|error| {
+        error::print_chain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode, Error> {
+    match task {
+        Task::Guest(arguments) => guest::run(&arguments)?,
+        Task::Images => images::print()?,
+        // These choose their exit status themselves.
+        Task::Node(arguments) => return node::task(arguments),
     }
+    Ok(ExitCode::SUCCESS)
 }

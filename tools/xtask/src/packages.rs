@@ -1,8 +1,11 @@
 //! Debian packages that a task needs.
 
+use std::fs;
 use std::process::Command;
 
+use crate::cache;
 use crate::command;
+use crate::debian::{self, Archive};
 use crate::error::Error;
 
 /// Installs those of `names` that are missing.
@@ -10,18 +13,84 @@ use crate::error::Error;
 /// # Errors
 /// apt can't install them, or this is not a Debian machine.
 pub fn need(names: &[&str]) -> Result<(), Error> {
-    let missing: Vec<&str> = names.iter().copied().filter(|name| !installed(name)).collect();
+    let missing: Vec<&str> = names.iter().copied().filter(|name| version(name).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    command::run("apt-update", apt().arg("update"))?;
+    update()?;
     command::run("apt-install", apt().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
 }
 
-fn installed(name: &str) -> bool {
-    let query =
-        Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", name]).output();
-    query.is_ok_and(|output| output.stdout == b"installed")
+/// Installs `name` in at least version `least`, from the release's backports if the release itself has an older one.
+/// The machine's apt configuration stays as it is.
+///
+/// # Errors
+/// apt can't install it, or the backports don't have it either.
+pub fn need_version(name: &str, least: &str) -> Result<(), Error> {
+    if version(name).is_some_and(|version| reaches(&version, least)) {
+        return Ok(());
+    }
+    update()?;
+    let candidate = command::output(Command::new("apt-cache").args(["policy", name]))?;
+    if candidate
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate: "))
+        .any(|it| reaches(it, least))
+    {
+        return command::run(
+            "apt-install",
+            apt().args(["install", "--yes", "--no-install-recommends", name]),
+        );
+    }
+    let suite = format!("{}-backports", debian::codename()?);
+    let folder = cache::root().join("apt");
+    let lists = folder.join("lists");
+    fs::create_dir_all(&lists).map_err(Error::file("can't make the folder", &lists))?;
+    let source = folder.join("backports.list");
+    let main = debian::codename()?;
+    let archive = Archive::of_this_machine()?;
+    let content = format!("{}\n{}\n", archive.source(&main)?, archive.source(&suite)?);
+    fs::write(&source, content).map_err(Error::file("can't write", &source))?;
+    let private = |apt: &mut Command| {
+        apt.arg("-o").arg(format!("Dir::Etc::SourceList={}", source.display()));
+        apt.args(["-o", "Dir::Etc::SourceParts=/dev/null"]);
+        apt.arg("-o").arg(format!("Dir::State::Lists={}", lists.display()));
+    };
+    let (mut update, mut install) = (apt(), apt());
+    private(&mut update);
+    private(&mut install);
+    command::run("apt-update-backports", update.arg("update"))?;
+    install.args(["install", "--yes", "--no-install-recommends", "--target-release", &suite, name]);
+    command::run("apt-install-backports", &mut install)?;
+    match version(name) {
+        Some(version) if reaches(&version, least) => Ok(()),
+        other => Err(Error::Task(format!(
+            "{name} is {}, {least} or newer is needed and {suite} does not have it",
+            other.as_deref().unwrap_or("not installed")
+        ))),
+    }
+}
+
+/// Fetches apt's lists.
+///
+/// # Errors
+/// apt can't.
+pub fn update() -> Result<(), Error> {
+    command::run("apt-update", apt().arg("update"))
+}
+
+/// The installed version of a package.
+pub fn version(name: &str) -> Option<String> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status} ${Version}", name]);
+    let output = query.output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.strip_prefix("installed ").map(str::to_owned)
+}
+
+fn reaches(version: &str, least: &str) -> bool {
+    let compare = Command::new("dpkg").args(["--compare-versions", version, "ge", least]).status();
+    compare.is_ok_and(|status| status.success())
 }
 
 fn apt() -> Command {

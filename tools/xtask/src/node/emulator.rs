@@ -1,0 +1,217 @@
+//! QEMU as the node's machine, and the setting that holds.
+//!
+//! With `svm` or `vmx` among the processor's flags and a `/dev/kvm`, the node runs under KVM. Elsewhere TCG emulates an AMD
+//! processor with nested virtualisation, which has to be one without `cmpxchg16b`: with it, and with QEMU 7.2, two
+//! processors and multi-threaded translation, the node's kernel panicked within minutes of starting VMs.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::Settings;
+use super::failure::Failure;
+use super::run::{Run, State};
+use crate::error::Error;
+use crate::packages;
+
+/// The oldest QEMU whose emulation of nested virtualisation holds.
+const LEAST_VERSION: &str = "1:9.2";
+
+/// What the node's kernel is told. Mitigations cost much under emulation, and an oops is a dead node, not a slow one.
+const KERNEL_PARAMETERS: &str = "root=/dev/nvme0n1 rw rootflags=noinit_itable console=ttyS0 quiet panic=1 oops=panic \
+     mitigations=off nokaslr audit=0 selinux=0 apparmor=0 systemd.show_status=0 systemd.default_timeout_start_sec=200";
+
+/// Accelerator, processor and number of processors.
+struct Setting {
+    accelerator: &'static str,
+    processor: &'static str,
+    cpus: u32,
+}
+
+impl Setting {
+    fn of_this_machine() -> Self {
+        if kvm_works() {
+            Self { accelerator: "kvm", processor: "host", cpus: 2 }
+        } else {
+            Self { accelerator: "tcg,thread=multi,tb-size=512", processor: "EPYC,+svm,+npt,-cx16", cpus: 2 }
+        }
+    }
+}
+
+/// Whether this machine can run virtual machines that can run virtual machines.
+fn kvm_works() -> bool {
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let hardware = flags.split_whitespace().any(|flag| flag == "svm" || flag == "vmx");
+    hardware && File::options().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
+/// Installs QEMU.
+///
+/// # Errors
+/// apt has no QEMU that is new enough.
+pub fn packages() -> Result<(), Error> {
+    packages::need_version("qemu-system-x86", LEAST_VERSION)
+}
+
+/// Starts a node and waits until containerd and ssh serve in it.
+///
+/// # Errors
+/// QEMU does not start, or the node does not say in time that it is ready.
+pub fn start(run: &Run, settings: &Settings, image: &Path, limit: Duration) -> Result<State, Error> {
+    let began = Instant::now();
+    let setting = Setting::of_this_machine();
+    let cpus = settings.cpus.unwrap_or(setting.cpus);
+    let port = free_port()?;
+    make_overlay(run, &image.join("root.img"))?;
+    let mut qemu = command_line(run, settings, &setting, cpus, image, port);
+    let log = run.file("qemu.log");
+    let file = File::create(&log).map_err(Error::file("can't write", &log))?;
+    let ended = qemu
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
+        .status()
+        .map_err(|source| Error::Start { program: "qemu-system-x86_64".into(), source })?;
+    if !ended.success() {
+        return Err(Error::Task(format!("QEMU did not start: {}", run.emulator_output())));
+    }
+    let state = State {
+        pid: read_pid(run)?,
+        port,
+        started: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        took_ms: 0,
+        image: image.to_path_buf(),
+        payload: settings.payload.clone(),
+        setting: format!("{} on {}, {cpus} processors", setting.processor, setting.accelerator),
+    };
+    let ready = wait_until_ready(run, limit);
+    if ready.is_err() {
+        stop(run, &state)?;
+    }
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    ready.map(|()| State { took_ms, ..state })
+}
+
+fn command_line(
+    run: &Run,
+    settings: &Settings,
+    setting: &Setting,
+    cpus: u32,
+    image: &Path,
+    port: u16,
+) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    let name = format!("nacre-node-{}", settings.name);
+    qemu.args([
+        "-name",
+        &name,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-daemonize",
+    ]);
+    qemu.args(["-machine", "pc", "-accel", setting.accelerator, "-cpu", setting.processor]);
+    qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
+    qemu.arg("-pidfile").arg(run.file("pid"));
+    qemu.arg("-kernel").arg(image.join("vmlinux")).args(["-append", KERNEL_PARAMETERS]);
+    // NVMe because its driver is built into Debian's kernel: no initrd.
+    disk(&mut qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap");
+    if let Some(payload) = &settings.payload {
+        disk(&mut qemu, "payload", "raw", payload, "readonly=on");
+    }
+    qemu.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22")]);
+    qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+    qemu.arg("-serial").arg(format!("file:{}", run.console().display()));
+    qemu.arg("-serial").arg(format!("unix:{},server=on,wait=off", run.file("ready").display()));
+    qemu
+}
+
+fn disk(qemu: &mut Command, id: &str, format: &str, file: &Path, options: &str) {
+    qemu.arg("-drive").arg(format!("id={id},if=none,format={format},file={},{options}", file.display()));
+    qemu.args(["-device", &format!("nvme,drive={id},serial={id}")]);
+}
+
+fn make_overlay(run: &Run, image: &Path) -> Result<(), Error> {
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image).arg(run.file("overlay.qcow2"));
+    crate::command::run("node-overlay", &mut create)
+}
+
+/// A port that is free now; QEMU fails to start if another takes it first.
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address
+        .map(|address| address.port())
+        .map_err(|why| Error::Task(format!("no free port on loopback: {why}")))
+}
+
+fn read_pid(run: &Run) -> Result<i32, Error> {
+    let path = run.file("pid");
+    let text = fs::read_to_string(&path).map_err(Error::file("can't read", &path))?;
+    text.trim().parse().map_err(|_| Error::Task(format!("{} holds no process number", path.display())))
+}
+
+/// Reads the node's line on its second serial port. QEMU's end closes it.
+fn wait_until_ready(run: &Run, limit: Duration) -> Result<(), Error> {
+    let path = run.file("ready");
+    let stream = UnixStream::connect(&path).map_err(Error::file("can't connect to", &path))?;
+    stream.set_read_timeout(Some(limit)).map_err(Error::file("can't set a time limit on", &path))?;
+    let mut line = String::new();
+    let said = match BufReader::new(stream).read_line(&mut line) {
+        Ok(0) => format!("QEMU ended. {}", run.emulator_output()),
+        Ok(_) if line.trim() == "ready" => return Ok(()),
+        Ok(_) => format!("it said: {}", line.trim()),
+        Err(why) if why.kind() == ErrorKind::WouldBlock => "it said nothing".into(),
+        Err(why) => return Err(Error::File { what: "can't read", path, source: why }),
+    };
+    Err(Failure::NotReady { limit, said, console: run.console_tail(), log: run.console() }.into())
+}
+
+/// Whether the node's QEMU runs: its process number may be another's by now.
+pub fn alive(run: &Run, state: &State) -> bool {
+    let Ok(arguments) = fs::read(format!("/proc/{}/cmdline", state.pid)) else { return false };
+    let overlay = run.file("overlay.qcow2").display().to_string();
+    String::from_utf8_lossy(&arguments).contains(&overlay)
+}
+
+/// Ends the node's QEMU and waits until it is gone.
+///
+/// # Errors
+/// It can't be ended.
+pub fn stop(run: &Run, state: &State) -> Result<(), Error> {
+    let failed =
+        |why: rustix::io::Errno| Error::Task(format!("QEMU (process {}) can't be ended: {why}", state.pid));
+    let Some(pid) = Pid::from_raw(state.pid) else { return Ok(()) };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(why) => return Err(failed(why)),
+    };
+    if !alive(run, state) {
+        return Ok(());
+    }
+    // QEMU ends at once on the first unless it hangs.
+    for signal in [Signal::TERM, Signal::KILL] {
+        match pidfd_send_signal(&process, signal) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(why) => return Err(failed(why)),
+        }
+        let patience = Duration::from_secs(10).try_into().ok();
+        if poll(&mut [PollFd::new(&process, PollFlags::IN)], patience.as_ref()).map_err(failed)? > 0 {
+            return Ok(());
+        }
+    }
+    Err(Error::Task(format!("QEMU (process {}) does not end", state.pid)))
+}

@@ -56,10 +56,17 @@ impl Error {
 
 /// Prints an error and what caused it.
 pub fn print_chain(error: &Error) {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", chain(error));
+}
+
+/// An error and what caused it, a line each.
+pub fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        eprintln!("  because: {cause}");
+        text.push_str("\n  because: ");
+        text.push_str(&cause.to_string());
         source = cause.source();
     }
+    text
 }

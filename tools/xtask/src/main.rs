@@ -8,8 +8,10 @@ mod guest;
 mod images;
 mod node;
 mod packages;
+mod payload;
 mod programs;
 mod progress;
+mod test;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ enum Task {
     Images,
     /// The test node: a disposable Debian machine with a working `/dev/kvm`.
     Node(node::Arguments),
+    /// Every check: formatting, clippy, unit tests, and all tests in the test node.
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Images => images::print()?,
         // These choose their exit status themselves.
         Task::Node(arguments) => return node::task(arguments),
+        Task::Test(arguments) => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

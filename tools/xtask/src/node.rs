@@ -23,6 +23,10 @@ use crate::progress::Progress;
 use run::{Run, State};
 use ssh::Shell;
 
+/// The steps that [`Node::up_with`] shows.
+pub const STEPS: [&str; 3] =
+    ["packages for the test node", "image of the test node", "start of the test node"];
+
 /// How long a node may take from QEMU's start until containerd and ssh serve.
 const START_LIMIT: Duration = Duration::from_secs(240);
 
@@ -115,6 +119,17 @@ impl Node {
             node.shell.open().map_err(|why| node.diagnose(why))?;
             Ok(node)
         })
+    }
+
+    /// A node of these settings that nothing has run in; the one that is up is ended.
+    ///
+    /// # Errors
+    /// Those of [`Node::up`].
+    pub fn fresh(settings: &Settings) -> Result<Self, Error> {
+        if let Some(old) = Self::open(Run::open(settings.suite, &settings.name)?)? {
+            old.down()?;
+        }
+        Self::up(settings)
     }
 
     /// The node that is up already, if it is one of these settings; another one of the same name is ended.

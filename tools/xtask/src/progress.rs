@@ -44,6 +44,11 @@ impl Progress {
         self.step_with_note(|_| run())
     }
 
+    /// Leaves out the next steps.
+    pub fn skip(&mut self, steps: usize) {
+        self.done += steps;
+    }
+
     /// Like [`Progress::step`], for a step that can say how far it is.
     ///
     /// # Errors

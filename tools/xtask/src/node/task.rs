@@ -11,7 +11,8 @@ use clap::Subcommand;
 use super::run::Run;
 use super::{Node, Settings, Suite};
 use crate::error::Error;
-use crate::progress::seconds;
+use crate::payload;
+use crate::progress::{Progress, seconds};
 
 /// Arguments of `cargo xtask node`.
 #[derive(clap::Args)]
@@ -80,10 +81,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let Arguments { suite, name, action } = arguments;
     let name = name.or_else(|| std::env::var("NACRE_NODE").ok()).unwrap_or_else(|| "default".into());
     match action {
-        Action::Up { bare: _, memory, cpus } => {
-            let payload = None;
-            let node = Node::up(&Settings { suite, name, memory_mib: memory, cpus, payload })?;
-            println!("{}", node.describe());
+        Action::Up { bare, memory, cpus } => {
+            let settings = Settings { suite, name, memory_mib: memory, cpus, payload: None };
+            println!("{}", up(settings, bare)?.describe());
         }
         Action::Exec { command } => {
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -102,6 +102,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Action::Status => return status(suite, &name),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn up(settings: Settings, bare: bool) -> Result<Node, Error> {
+    if bare {
+        return Node::up(&settings);
+    }
+    let steps: Vec<&'static str> = payload::STEPS.into_iter().chain(super::STEPS).collect();
+    let mut progress = Progress::new(&steps);
+    let payload = Some(payload::build(&mut progress)?);
+    Node::up_with(&Settings { payload, ..settings }, &mut progress)
 }
 
 fn console(suite: Suite, name: &str, follow: bool) -> Result<(), Error> {

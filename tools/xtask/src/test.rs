@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every check there is, and one summary.
+
+mod cargo;
+mod inside;
+mod summary;
+
+use std::process::ExitCode;
+
+use crate::command;
+use crate::error::Error;
+use crate::node::Suite;
+use crate::packages;
+use crate::progress::Progress;
+use summary::{Outcome, Summary};
+
+/// What the workspace's builds and unit tests need of Debian.
+const PACKAGES: [&str; 5] = ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config"];
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only the tests whose name contains this; formatting and clippy are left out.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Only what needs no test node.
+    #[arg(long)]
+    no_node: bool,
+    /// The Debian release of the test node.
+    #[arg(long, value_enum, default_value_t)]
+    suite: Suite,
+}
+
+/// Runs the checks. The last line is `N passed, N failed, N skipped`.
+///
+/// # Errors
+/// What keeps the checks from running; a check that fails is part of the summary.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let filter = arguments.filter.as_deref();
+    let mut summary = Summary::default();
+    let mut progress = Progress::new(&["packages for the tests", "formatting", "clippy", "unit tests"]);
+    progress.step(|| packages::need(&PACKAGES))?;
+    if filter.is_none() {
+        let formatting = ["fmt", "--all", "--check"];
+        progress.step(|| check(&mut summary, "formatting", &formatting))?;
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        progress.step(|| check(&mut summary, "clippy", &clippy))?;
+    } else {
+        progress.skip(2);
+    }
+    progress.step_with_note(|note| cargo::unit_tests(&mut summary, filter, note))?;
+    if arguments.no_node {
+        summary.add("all tests in the node", Outcome::Skipped("--no-node was given".into()));
+    } else {
+        inside::tests(&mut summary, arguments.suite, filter);
+    }
+    println!("{summary}");
+    Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs a check of cargo's that passes or fails as a whole.
+fn check(summary: &mut Summary, name: &str, arguments: &[&str]) -> Result<(), Error> {
+    match command::run(&format!("test-{name}"), cargo::cargo().args(arguments)) {
+        Ok(()) => summary.add(name, Outcome::Passed),
+        Err(Error::Ended { tail, log, .. }) => {
+            summary.add(name, Outcome::Failed(format!("see {}\n{tail}", log.display())));
+        }
+        Err(other) => return Err(other),
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! The tests that run in the test node, and what becomes of them when the node dies.
+
+use super::summary::{Outcome, Summary};
+use crate::error::{self, Error};
+use crate::node::{Failure, Node, Settings, Suite};
+use crate::payload;
+use crate::progress::Progress;
+
+/// The runtimes that the suite runs with. runc's results check the suite itself.
+const RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.nacre.v2"];
+
+/// Nodes that a suite may use up. The emulator's own deaths are rare; our doing is not.
+const NODES: usize = 2;
+
+/// The suite's runner in the node.
+const RUNNER: &str = "/payload/bin/nacre-tests";
+
+/// Runs the suite with each runtime. What keeps it from running is a failure in the summary.
+pub fn tests(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
+    if let Err(why) = try_tests(summary, suite, filter) {
+        error::print_chain(&why);
+        summary.add("tests in the node", Outcome::Failed(error::chain(&why)));
+    }
+}
+
+fn try_tests(summary: &mut Summary, suite: Suite, filter: Option<&str>) -> Result<(), Error> {
+    let mut progress = Progress::new(&payload::STEPS);
+    let payload = payload::build(&mut progress)?;
+    let settings = Settings::new(suite, Some(payload));
+    let mut result = Ok(());
+    for runtime in RUNTIMES {
+        result = with_runtime(summary, &settings, runtime, filter);
+        if result.is_err() {
+            break;
+        }
+    }
+    let down = Node::find(settings.suite, &settings.name).and_then(Node::down);
+    result.and(match down {
+        // It died, and was cleared away then.
+        Err(Error::Node(Failure::NotUp { .. })) => Ok(()),
+        other => other,
+    })
+}
+
+/// Runs the suite with one runtime, again from the start when the node died under it.
+fn with_runtime(
+    summary: &mut Summary,
+    settings: &Settings,
+    runtime: &str,
+    filter: Option<&str>,
+) -> Result<(), Error> {
+    for attempt in 1..=NODES {
+        let node = Node::fresh(settings)?;
+        let mut outcomes = Vec::new();
+        let mut command = vec![RUNNER, "run", "--runtime", runtime];
+        command.extend(filter);
+        let ended = node.lines(&command, |line| {
+            eprintln!("{line}");
+            outcomes.extend(outcome(line));
+        });
+        match ended {
+            Ok(status) => {
+                let failed = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+                for (name, outcome) in outcomes {
+                    summary.add(&format!("{runtime} {name}"), outcome);
+                }
+                if !status.success() && !failed {
+                    let what = format!("{RUNNER} ended with {status}");
+                    summary.add(&format!("suite with {runtime}"), Outcome::Failed(what));
+                }
+                return Ok(());
+            }
+            Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
+                error::print_chain(&why);
+                eprintln!("{} tests had ended; a new node takes all of them again", outcomes.len());
+                node.down()?;
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+/// `PASS name (0.5 s)`, `FAIL name: what`, `SKIP name: why`.
+fn outcome(line: &str) -> Option<(String, Outcome)> {
+    let (word, rest) = line.split_once(' ')?;
+    let (name, text) = rest.split_once(": ").unwrap_or((rest, ""));
+    let outcome = match word {
+        "PASS" => return Some((rest.split(' ').next()?.to_owned(), Outcome::Passed)),
+        "FAIL" => Outcome::Failed(text.to_owned()),
+        "SKIP" => Outcome::Skipped(text.to_owned()),
+        _ => return None,
+    };
+    Some((name.to_owned(), outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, outcome};
+
+    #[test]
+    fn reads_the_runners_lines_and_no_others() {
+        assert_eq!(outcome("PASS exit-code (1.5 s)"), Some(("exit-code".into(), Outcome::Passed)));
+        let failed = Outcome::Failed("expected 42: got 1".into());
+        assert_eq!(outcome("FAIL exit-code: expected 42: got 1"), Some(("exit-code".into(), failed)));
+        assert_eq!(
+            outcome("SKIP snp: no hardware"),
+            Some(("snp".into(), Outcome::Skipped("no hardware".into())))
+        );
+        assert_eq!(outcome("3 passed, 0 failed, 1 skipped"), None);
+        assert_eq!(outcome("  PASSED some detail"), None);
+    }
+}

@@ -63,7 +63,7 @@ pub enum LayerError {
     #[error("mkfs.erofs cannot be started")]
     ToolStart(#[source] io::Error),
     /// The tool failed.
-    #[error("mkfs.erofs failed for image layer {} ({status}): {output}", layer.display())]
+    #[error("mkfs.erofs failed for image layer {} ({status}): {output}{hint}", layer.display())]
     ToolFailed {
         /// The layer's folder.
         layer: PathBuf,
@@ -71,6 +71,8 @@ pub enum LayerError {
         status: ExitStatus,
         /// The end of what it said.
         output: String,
+        /// What may be the reason, if the layer has something unusual.
+        hint: &'static str,
     },
     /// The tool succeeded, but what it wrote is no image.
     #[error("mkfs.erofs made no usable image of layer {}", layer.display())]

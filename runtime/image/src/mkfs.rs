@@ -22,6 +22,9 @@ const CHUNK: &str = "--chunksize=65536";
 /// the same layer becomes the same bytes.
 const DATE: &str = "18446744073709551614";
 
+/// Tried: erofs-utils 1.5 does fail, 1.8 does not.
+const LONGEST_NAME: &str = "; the layer has a file name of 255 bytes, for which erofs-utils 1.5 is too old";
+
 /// Writes the image of the layer in `folder` to `path`, an open and locked file. `lock` is a handle of it that the
 /// tool holds as its standard input, so that the lock outlives us until the tool has ended.
 pub(crate) fn make(
@@ -62,5 +65,6 @@ pub(crate) fn make(
     }
     let kept = output.get(output.len().saturating_sub(OUTPUT_BYTES)..).unwrap_or_default();
     let output = String::from_utf8_lossy(kept).trim().replace('\n', "; ");
-    Err(LayerError::ToolFailed { layer: folder.to_owned(), status, output })
+    let hint = if survey.longest_name { LONGEST_NAME } else { "" };
+    Err(LayerError::ToolFailed { layer: folder.to_owned(), status, output, hint })
 }

@@ -10,6 +10,9 @@ use crate::error::LayerError;
 /// A file that has less on disk than its size says by at least this is worth an image with holes.
 const HOLE_BYTES: u64 = 64 << 10;
 
+/// The most bytes of a name (NAME_MAX).
+const NAME_BYTES: usize = 255;
+
 /// What an entry takes in an image besides content: inode, names, attributes; generous.
 const ENTRY_BYTES: u64 = 512;
 
@@ -23,6 +26,8 @@ pub(crate) struct Survey {
     pub entries: u64,
     /// Some file has holes that would be written out in full.
     pub holes: bool,
+    /// Some name has the most bytes that a name can have.
+    pub longest_name: bool,
     /// The size of all files, hard links once.
     sizes: u64,
     /// What they take on disk.
@@ -50,6 +55,7 @@ impl Survey {
             let entry = entry?;
             let metadata = entry.metadata()?;
             self.entries += 1;
+            self.longest_name |= entry.file_name().len() >= NAME_BYTES;
             if metadata.is_dir() {
                 folders.push(entry.path());
             }

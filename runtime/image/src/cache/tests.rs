@@ -2,12 +2,23 @@ use super::*;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::{Barrier, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 /// A cache with a stand-in for mkfs.erofs that notes each call, and layers to convert.
 struct Fixture {
     folder: tempfile::TempDir,
+    /// Held for as long as the test runs.
+    _turn: Turn,
+}
+
+/// A child has our open files, with their locks, until it runs its program: a test in which an image must not be in
+/// use runs while no other test starts children.
+static TURNS: RwLock<()> = RwLock::new(());
+
+enum Turn {
+    WithOthers { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 /// Writes the least that passes for an image: a magic number at 1024 in a file of `$size` bytes.
@@ -24,8 +35,18 @@ impl Fixture {
         Self::with_tool(TOOL)
     }
 
+    fn alone() -> Self {
+        let turn = Turn::Alone { _guard: TURNS.write().unwrap_or_else(PoisonError::into_inner) };
+        Self::with_turn(TOOL, turn)
+    }
+
     fn with_tool(script: &str) -> Self {
-        let fixture = Self { folder: tempfile::tempdir().unwrap() };
+        let turn = Turn::WithOthers { _guard: TURNS.read().unwrap_or_else(PoisonError::into_inner) };
+        Self::with_turn(script, turn)
+    }
+
+    fn with_turn(script: &str, turn: Turn) -> Self {
+        let fixture = Self { folder: tempfile::tempdir().unwrap(), _turn: turn };
         fixture.set_tool(script);
         fixture
     }
@@ -164,7 +185,7 @@ fn waiters_take_over_from_a_maker_that_failed() {
 
 #[test]
 fn what_dead_makers_left_is_used_by_nobody_and_goes() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::alone();
     let (layer, other) = (fixture.layer("layer"), fixture.layer("other"));
     let cache = fixture.cache();
     for name in [fixture.key(&layer), fixture.key(&other), "unkept-1-1".into()] {
@@ -188,7 +209,7 @@ fn a_maker_at_work_is_left_alone() {
 
 #[test]
 fn the_least_recently_used_goes_and_what_is_open_stays() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::alone();
     let cache = fixture.cache_of(3_500_000);
     let layers: Vec<PathBuf> = (0..3).map(|n| fixture.layer(&format!("layer{n}"))).collect();
     let open = one(&cache, &layers[0]).unwrap();
@@ -222,7 +243,7 @@ fn an_image_that_is_removed_while_open_can_still_be_read() {
 
 #[test]
 fn a_duplicate_of_the_file_keeps_the_image_in_use() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::alone();
     let (layer, other) = (fixture.layer("layer"), fixture.layer("other"));
     let duplicate = one(&fixture.cache(), &layer).unwrap().file().try_clone().unwrap();
     one(&fixture.cache_of(0), &other).unwrap();

@@ -1,0 +1,1 @@
+//! A virtual driver that drives every device by its registers and rings.

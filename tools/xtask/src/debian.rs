@@ -60,6 +60,25 @@ impl Archive {
     }
 }
 
+/// What this machine's apt is told about fetching that another apt has to be told, too: `name "value"`.
+const FETCHING: [&str; 4] =
+    ["Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy"];
+
+/// Options for an apt that fetches for another root, so that it fetches as this machine's does.
+///
+/// # Errors
+/// apt can't say.
+pub fn fetch_options() -> Result<Vec<String>, Error> {
+    let mut options = vec!["Acquire::Languages \"none\"".to_owned()];
+    for name in FETCHING {
+        let value = command::output(Command::new("apt-config").args(["dump", "--format=%v", "--no-empty", name]))?;
+        if !value.is_empty() {
+            options.push(format!("{name} \"{value}\""));
+        }
+    }
+    Ok(options)
+}
+
 /// The code name of this machine's release: `bookworm`.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::{Suite, kernel};
 use crate::cache::{self, Key};
 use crate::command;
-use crate::debian::Archive;
+use crate::debian::{Archive, fetch_options};
 use crate::error::Error;
 use crate::packages;
 
@@ -113,7 +113,8 @@ const MKFS: [&str; 7] = [
 fn debootstrap(suite: Suite, root: &Path) -> Result<(), Error> {
     let archive = Archive::of_this_machine()?;
     let mut tool = Command::new("mmdebstrap");
-    tool.args(["--mode=root", "--variant=essential", "--aptopt=Acquire::Languages \"none\""]);
+    tool.args(["--mode=root", "--variant=essential"]);
+    tool.args(fetch_options()?.iter().map(|option| format!("--aptopt={option}")));
     for path in EXCLUDED {
         tool.arg(format!("--dpkgopt=path-exclude={path}"));
     }

@@ -1,0 +1,62 @@
+//! The kernel command line: the VMM's own choices, the devices, then what the configuration appends.
+
+use crate::layout;
+
+/// The longest that x86 Linux takes, without its terminator (`COMMAND_LINE_SIZE` is 2048).
+pub const MAX: usize = 2047;
+
+/// Each with its reason. They are about speed (an exit costs more than most code around it) and about every end
+/// of the guest being an end of the machine.
+const PARAMETERS: &[&str] = &[
+    // The agent's messages and the kernel's go to the virtio console: a serial port costs an exit per byte.
+    "console=hvc0",
+    "8250.nr_uarts=0",
+    // Only emergencies: printing costs time, and a panic still shows.
+    "quiet",
+    "loglevel=1",
+    // A reset is a byte to port 0x64, which the VMM takes as the end; a panic resets at once.
+    "reboot=k",
+    "panic=-1",
+    // There is no PIT against which the timer's interrupt could be checked.
+    "no_timer_check",
+    // The host's TSC is what KVM gives us; a watchdog against another clock only costs wake-ups.
+    "tsc=reliable",
+    // RDRAND seeds the generator at once: it is the only source that a confidential guest may trust anyway.
+    "random.trust_cpu=on",
+    // Self-tests of ciphers belong into the kernel's build, not into each start.
+    "cryptomgr.notests",
+    // No device needs bounce buffers in a guest whose memory the host may read.
+    "swiotlb=noforce",
+];
+
+/// Puts the line together. `devices` are (first address, interrupt) in the order in which the guest should
+/// number them.
+pub fn build(devices: &[(u64, u32)], appended: &str) -> String {
+    let mut words: Vec<String> = PARAMETERS.iter().map(|&word| word.to_owned()).collect();
+    words.extend(devices.iter().map(|(address, interrupt)| {
+        format!("virtio_mmio.device={}K@{address:#x}:{interrupt}", layout::DEVICE_STRIDE / 1024)
+    }));
+    words.extend(appended.split_whitespace().map(str::to_owned));
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_configured_words_follow_our_own() {
+        let line = build(&[(0xD000_0000, 5), (0xD000_1000, 6)], "  agent.log=debug\nquiet ");
+        assert!(line.starts_with("console=hvc0 "), "{line}");
+        let end =
+            "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 agent.log=debug quiet";
+        assert!(line.ends_with(end), "{line}");
+    }
+
+    #[test]
+    fn a_full_set_of_devices_fits() {
+        let devices: Vec<(u64, u32)> =
+            (0..19).map(|n| (0xD000_0000 + u64::from(n) * 0x1000, 5 + n)).collect();
+        assert!(build(&devices, "").len() < MAX - 512);
+    }
+}

@@ -1,0 +1,266 @@
+//! The guest's devices: which there are, where, and what they are connected to.
+//!
+//! All exist from the start, in an order that never changes: disks, network interfaces, the socket device, the
+//! random number generator, the console. What arrives later arrives inside of one of them.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use kvm_ioctls::{IoEventAddress, VmFd};
+use nacre_control::{Backing, DiskConfig, NetConfig, VmConfig};
+use nacre_devices::block::BlockHandle;
+use nacre_devices::console::ConsoleTail;
+use nacre_devices::{
+    Device, EventFd, MmioDevice, NOTIFY_OFFSET, Wiring, Worker, block, console, net, rng, vsock,
+};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
+
+use crate::files::{Files, FilesError};
+use crate::layout;
+use crate::memory::GuestMemory;
+use crate::reports::{Report, Reporter, moment};
+
+/// Why the devices can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A file is missing.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// More devices than interrupts.
+    #[error("{0} devices are configured, the machine has room for {max}", max = layout::MAX_DEVICES)]
+    TooMany(usize),
+    /// The context id is reserved.
+    #[error("the guest's context id {0} is not allowed")]
+    ContextId(u32),
+    /// A device could not be made.
+    #[error("can't make the {what} device")]
+    Make {
+        /// Its kind.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// KVM refused to connect a device.
+    #[error("{request} failed for the device at {address:#x}")]
+    Connect {
+        /// The KVM request.
+        request: &'static str,
+        /// The device's first register.
+        address: u64,
+        /// The cause.
+        #[source]
+        source: kvm_ioctls::Error,
+    },
+}
+
+/// The guest's devices before they run.
+#[derive(Debug)]
+pub struct Devices {
+    slots: Vec<Slot>,
+    /// Those that serve disks.
+    pub disk_workers: Vec<Worker>,
+    /// Those that serve network interfaces.
+    pub net_workers: Vec<Worker>,
+    /// All others: a slow disk or a busy network must not delay the agent's stream.
+    pub other_workers: Vec<Worker>,
+    /// Control over the disks, in their order.
+    pub disks: Vec<BlockHandle>,
+    /// What the console said last.
+    pub console_tail: ConsoleTail,
+}
+
+#[derive(Debug)]
+struct Slot {
+    address: u64,
+    gsi: u32,
+    interrupt: EventFd,
+    mmio: MmioDevice,
+}
+
+/// What all constructors need.
+struct Builder<'a> {
+    memory: &'a Arc<GuestMemory>,
+    log: &'a slog::Logger,
+    slots: Vec<Slot>,
+}
+
+impl Devices {
+    /// Makes the devices that `config` asks for out of `files`.
+    ///
+    /// # Errors
+    /// See [`DeviceError`].
+    pub fn new(
+        config: &VmConfig,
+        files: &mut Files,
+        memory: &Arc<GuestMemory>,
+        reporter: &Reporter,
+        log: &slog::Logger,
+    ) -> Result<Self, DeviceError> {
+        let count = config.disks.len() + config.nets.len() + 3;
+        if count > layout::MAX_DEVICES {
+            return Err(DeviceError::TooMany(count));
+        }
+        let mut builder = Builder { memory, log, slots: Vec::with_capacity(count) };
+        let mut disks = Vec::new();
+        let mut disk_workers = Vec::new();
+        for (disk, number) in config.disks.iter().zip(0..) {
+            let (worker, handle) = builder.disk(disk, number, files)?;
+            disk_workers.push(worker);
+            disks.push(handle);
+        }
+        let mut net_workers = Vec::new();
+        for interface in &config.nets {
+            net_workers.push(builder.net(interface, files)?);
+        }
+        let vsock = builder.vsock(config, files, reporter)?;
+        let rng = builder.add("random number", rng::new)?;
+        let output =
+            config.console.output.map(|file| files.take_file(file, "the console's output")).transpose()?;
+        let (console, console_tail) = builder.console(output)?;
+        let other_workers = vec![vsock, rng, console];
+        Ok(Self { slots: builder.slots, disk_workers, net_workers, other_workers, disks, console_tail })
+    }
+
+    /// The first register and the interrupt of each device, in order.
+    pub fn places(&self) -> Vec<(u64, u32)> {
+        self.slots.iter().map(|slot| (slot.address, slot.gsi)).collect()
+    }
+
+    /// Lets KVM deliver the devices' interrupts and take the driver's doorbells without leaving the kernel.
+    /// Gives the registers for the CPUs' other accesses.
+    ///
+    /// # Errors
+    /// KVM refuses.
+    pub fn connect(&mut self, vm: &VmFd) -> Result<MmioBus, DeviceError> {
+        let mut devices = Vec::with_capacity(self.slots.len());
+        for slot in self.slots.drain(..) {
+            let failed =
+                |request| move |source| DeviceError::Connect { request, address: slot.address, source };
+            vm.register_irqfd(&slot.interrupt, slot.gsi).map_err(failed("KVM_IRQFD"))?;
+            let bell = IoEventAddress::Mmio(slot.address + NOTIFY_OFFSET);
+            for (notifier, queue) in slot.mmio.notifiers().iter().zip(0u32..) {
+                vm.register_ioevent(notifier, &bell, queue).map_err(failed("KVM_IOEVENTFD"))?;
+            }
+            devices.push(slot.mmio);
+        }
+        Ok(MmioBus { devices })
+    }
+}
+
+impl Builder<'_> {
+    fn disk(
+        &mut self,
+        disk: &DiskConfig,
+        number: u32,
+        files: &mut Files,
+    ) -> Result<(Worker, BlockHandle), DeviceError> {
+        let backing = match &disk.backing {
+            Backing::Extents(extents) => block::Backing::Extents(files.take_extents(extents)?),
+            Backing::File { file, read_only } => {
+                block::Backing::File { file: files.take_file(*file, "a disk")?, read_only: *read_only }
+            }
+        };
+        let serial = format!("nacre{number}");
+        self.add_with("block", |wiring| block::new(wiring, backing, &serial))
+    }
+
+    fn net(&mut self, interface: &NetConfig, files: &mut Files) -> Result<Worker, DeviceError> {
+        let tap = files.take_file(interface.tap, "a tap")?;
+        let config = net::Config { tap, mac: interface.mac, mtu: interface.mtu };
+        self.add("network", |wiring| net::new(wiring, config))
+    }
+
+    fn vsock(
+        &mut self,
+        config: &VmConfig,
+        files: &mut Files,
+        reporter: &Reporter,
+    ) -> Result<Worker, DeviceError> {
+        let listener: OwnedFd = files.take(config.vsock.listener, "the vsock listener")?;
+        let cid = config.vsock.guest_cid;
+        let guest_cid = vsock::GuestCid::try_from(cid).map_err(|_| DeviceError::ContextId(cid))?;
+        let reporter = reporter.clone();
+        let config = vsock::Config {
+            guest_cid,
+            listener: UnixListener::from(listener),
+            host_ports: config.vsock.host_ports.clone(),
+            events: Box::new(move |event| {
+                reporter.send(match event {
+                    vsock::Event::FirstPacket => Report::Reached(moment(9)),
+                    vsock::Event::Connected { port, stream } => Report::Connected { port, stream },
+                });
+            }),
+        };
+        self.add("socket", |wiring| vsock::new(wiring, config))
+    }
+
+    fn console(&mut self, output: Option<File>) -> Result<(Worker, ConsoleTail), DeviceError> {
+        let output = output.map(|file| Box::new(file) as Box<dyn Write + Send>);
+        self.add_with("console", |wiring| console::new(wiring, output))
+    }
+
+    fn add(
+        &mut self,
+        what: &'static str,
+        make: impl FnOnce(Wiring) -> io::Result<Device>,
+    ) -> Result<Worker, DeviceError> {
+        self.add_with(what, |wiring| make(wiring).map(|device| (device, ()))).map(|(worker, ())| worker)
+    }
+
+    /// Gives the next place to the device that `make` makes.
+    fn add_with<T, E: Into<Box<dyn Error + Send + Sync>>>(
+        &mut self,
+        what: &'static str,
+        make: impl FnOnce(Wiring) -> Result<(Device, T), E>,
+    ) -> Result<(Worker, T), DeviceError> {
+        let failed = |error: io::Error| DeviceError::Make { what, source: error.into() };
+        let interrupt = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(failed)?;
+        let wiring = Wiring {
+            memory: Arc::clone(self.memory),
+            interrupt: interrupt.try_clone().map_err(failed)?,
+            log: self.log.new(slog::o!("device" => what)),
+        };
+        let made = make(wiring).map_err(|error| DeviceError::Make { what, source: error.into() });
+        let (Device { mmio, worker }, handle) = made?;
+        let number = self.slots.len();
+        // `Devices::new` has checked that the number is below MAX_DEVICES.
+        let gsi = layout::FIRST_INTERRUPT + u32::try_from(number).unwrap_or_default();
+        let address = layout::DEVICES + layout::DEVICE_STRIDE * number as u64;
+        self.slots.push(Slot { address, gsi, interrupt, mmio });
+        Ok((worker, handle))
+    }
+}
+
+/// The registers of all devices, as the CPUs reach them.
+#[derive(Debug)]
+pub struct MmioBus {
+    devices: Vec<MmioDevice>,
+}
+
+impl MmioBus {
+    /// The guest reads; where there is nothing it reads ones.
+    pub fn read(&self, address: u64, data: &mut [u8]) {
+        match self.find(address) {
+            Some((device, offset)) => device.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// The guest writes; where there is nothing the write is lost.
+    pub fn write(&self, address: u64, data: &[u8]) {
+        if let Some((device, offset)) = self.find(address) {
+            device.write(offset, data);
+        }
+    }
+
+    fn find(&self, address: u64) -> Option<(&MmioDevice, u64)> {
+        let offset = address.checked_sub(layout::DEVICES)?;
+        let number = usize::try_from(offset / layout::DEVICE_STRIDE).ok()?;
+        Some((self.devices.get(number)?, offset % layout::DEVICE_STRIDE))
+    }
+}

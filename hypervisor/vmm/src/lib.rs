@@ -1,0 +1,38 @@
+//! The virtual machine monitor: one process for each pod, started by its shim.
+//!
+//! `nacre-vmm` finds its end of a [`nacre_control::Channel`] as descriptor 3, takes one
+//! [`nacre_control::Request::Start`] with all its files, makes the [`machine::Machine`] and runs it until it ends
+//! for one of the reasons of [`nacre_control::StopReason`]. It opens nothing by name and starts no process.
+//!
+//! Threads: one for each virtual CPU; one each for disks, network interfaces and the other devices; the main
+//! thread, [`supervise`], which alone speaks to the shim and hears of everything by [`reports`].
+//!
+//! SECURITY: the guest is the attacker. It reaches this code through port and register accesses ([`ports`],
+//! [`devices`]) and through the queues of `nacre-devices`; each value is checked where it enters.
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod boot;
+pub mod cpu;
+pub mod devices;
+pub mod files;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod ports;
+pub mod process;
+pub mod reports;
+pub mod supervise;
+mod unsafe_kernel;
+
+/// An error with all its causes in one line.
+pub fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

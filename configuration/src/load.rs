@@ -55,9 +55,8 @@ impl Loaded {
         let Some(path) = std::env::var_os(PATH_VARIABLE).map(PathBuf::from) else {
             return Self::load_from(Path::new(DEFAULT_PATH));
         };
-        match path.try_exists() {
-            Ok(true) => Self::load_from(&path),
-            Ok(false) => Err(LoadError::Read { path, source: std::io::ErrorKind::NotFound.into() }),
+        match std::fs::metadata(&path) {
+            Ok(_) => Self::load_from(&path),
             Err(source) => Err(LoadError::Read { path, source }),
         }
     }

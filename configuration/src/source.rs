@@ -100,3 +100,6 @@ fn invalid(path: &Path, text: &str, key: Option<String>, error: &toml::de::Error
     let message = error.message().replace('\n', ", ");
     LoadError::Invalid { place: Place { path: PathBuf::from(path), line }, key, message }
 }
+
+#[cfg(test)]
+mod tests;

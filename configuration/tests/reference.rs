@@ -1,5 +1,7 @@
 //! The reference file says what the types say.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use nacre_configuration::{Configuration, reference};

@@ -1,3 +1,54 @@
-//! The operator's command.
+//! `nacre`, the operator's command: what can this host do, and what is configured.
 
-fn main() {}
+mod check;
+mod config;
+mod table;
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Containers in virtual machines of their own: the operator's command
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows what this host can do, and what to do about what it can't
+    #[command(after_help = check::EXIT_CODES)]
+    Check(check::Arguments),
+    /// Shows the configuration that counts, with where each value comes from
+    Config(config::Arguments),
+}
+
+fn main() -> ExitCode {
+    let (text, code) = match Arguments::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Config(arguments) => match config::run(&arguments) {
+            Ok(text) => (text, ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("nacre: {}", chain(&error));
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // A reader that has seen enough, such as head.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("nacre: cannot write the output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

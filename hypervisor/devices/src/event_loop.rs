@@ -80,25 +80,34 @@ impl EventLoop {
         self.stop.try_clone()
     }
 
-    /// Serves the workers until it is stopped.
+    /// Serves the workers until it is stopped. Bells that rang before that are still heard: what a guest printed
+    /// last is not lost.
     ///
     /// # Errors
     /// The kernel refused to wait for events, which means that this loop is broken.
     pub fn run(mut self) -> io::Result<()> {
+        while self.turn(-1)? {}
+        self.turn(0)?;
+        Ok(())
+    }
+
+    /// Waits for events and handles them. False when one of them was the stop.
+    fn turn(&mut self, timeout: i32) -> io::Result<bool> {
         let mut events = [EpollEvent::default(); EVENTS_PER_TURN];
-        loop {
-            let count = match self.epoll.wait(-1, &mut events) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            for event in events.iter().take(count) {
-                if event.data() == STOP {
-                    return Ok(());
-                }
+        let count = match self.epoll.wait(timeout, &mut events) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        let mut goes_on = true;
+        for event in events.iter().take(count) {
+            if event.data() == STOP {
+                goes_on = false;
+            } else {
                 self.dispatch(event);
             }
         }
+        Ok(goes_on)
     }
 
     fn dispatch(&mut self, event: &EpollEvent) {

@@ -80,3 +80,6 @@ fn fill(mut bytes: &mut [u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,14 @@ use std::{env, fs, io};
 
 use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
-const INPUTS: [&str; 5] =
-    ["proto/agent.proto", "proto/csi.proto", "proto/health.proto", "proto/oci.proto", "proto/types.proto"];
+const INPUTS: [&str; 6] = [
+    "proto/agent.proto",
+    "proto/csi.proto",
+    "proto/health.proto",
+    "proto/nacre.proto",
+    "proto/oci.proto",
+    "proto/types.proto",
+];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=proto");

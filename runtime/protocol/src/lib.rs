@@ -1,7 +1,7 @@
 //! Messages and services of the agent, shared by shim and agent; no I/O.
 //!
 //! [`agent`], [`oci`], [`types`], [`csi`] and [`health`] are the messages, [`agent_ttrpc`] and [`health_ttrpc`] the
-//! async clients and server traits. The wire is that of the Kata agent; fields numbered from 100 are nacre's own,
+//! async clients and server traits. [`nacre`] is a service that only nacre's agent has. The wire is that of the Kata agent; fields numbered from 100 are nacre's own,
 //! which other peers skip. The OCI types of `oci_spec` convert to the messages
 //! of [`oci`] and back by `TryFrom` on references.
 //!
@@ -33,6 +33,12 @@ mod generated {
     pub mod health_ttrpc {
         include!(concat!(env!("OUT_DIR"), "/health_ttrpc.rs"));
     }
+    pub mod nacre {
+        include!(concat!(env!("OUT_DIR"), "/nacre.rs"));
+    }
+    pub mod nacre_ttrpc {
+        include!(concat!(env!("OUT_DIR"), "/nacre_ttrpc.rs"));
+    }
     pub mod oci {
         include!(concat!(env!("OUT_DIR"), "/oci.rs"));
     }
@@ -41,7 +47,7 @@ mod generated {
     }
 }
 
-pub use generated::{agent, agent_ttrpc, csi, health, health_ttrpc, oci, types};
+pub use generated::{agent, agent_ttrpc, csi, health, health_ttrpc, nacre, nacre_ttrpc, oci, types};
 pub use protobuf;
 pub use ttrpc;
 

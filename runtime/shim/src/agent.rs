@@ -1,0 +1,225 @@
+//! The guest's agent: typed calls with deadlines that also end when the VM does.
+
+use std::future::Future;
+use std::time::Duration;
+
+use nacre_protocol::agent as wire;
+use nacre_protocol::agent_ttrpc::AgentServiceClient;
+use nacre_protocol::nacre::ListProcessesRequest;
+use nacre_protocol::nacre_ttrpc::ExtensionClient;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use ttrpc::asynchronous::Client;
+use ttrpc::asynchronous::transport::Socket;
+use ttrpc::{Code, context};
+
+use crate::vmm::{Stopped, VmmError, ended};
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The agent said no.
+    #[error("{message}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// The agent's code.
+        code: Code,
+        /// The agent's reason.
+        message: String,
+    },
+    /// The agent does not answer.
+    #[error("the guest's agent did not answer {call} within {seconds} s")]
+    Deadline {
+        /// The call.
+        call: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The VM ended.
+    #[error(transparent)]
+    Gone(#[from] VmmError),
+    /// The connection failed while the VM still runs.
+    #[error("the connection to the guest's agent failed in {call}")]
+    Connection {
+        /// The call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: ttrpc::Error,
+    },
+}
+
+impl AgentError {
+    /// The code that containerd gets.
+    pub fn code(&self) -> Code {
+        match self {
+            // The agent's codes for things that it does not know mean the same to containerd; its own view of what
+            // is a valid argument is none of containerd's arguments.
+            Self::Refused {
+                code: code @ (Code::NOT_FOUND | Code::ALREADY_EXISTS | Code::UNIMPLEMENTED),
+                ..
+            } => *code,
+            Self::Refused { code: code @ (Code::FAILED_PRECONDITION | Code::DEADLINE_EXCEEDED), .. } => *code,
+            Self::Refused { .. } => Code::UNKNOWN,
+            Self::Deadline { .. } => Code::DEADLINE_EXCEEDED,
+            Self::Gone(error) => error.code(),
+            Self::Connection { .. } => Code::UNAVAILABLE,
+        }
+    }
+
+    /// Whether the agent said that it has no such call.
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::UNIMPLEMENTED, .. })
+    }
+}
+
+/// A connection to the agent of a VM.
+#[derive(Clone)]
+pub struct Agent {
+    service: AgentServiceClient,
+    extension: ExtensionClient,
+    deadline: Duration,
+    stopped: watch::Receiver<Option<Stopped>>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// Calls that have a deadline and no answer but success.
+macro_rules! plain_calls {
+    ($($(#[doc = $about:literal])+ $name:ident($request:ident);)+) => {
+        impl Agent {
+            $(
+                $(#[doc = $about])+
+                ///
+                /// # Errors
+                /// See [`AgentError`].
+                pub async fn $name(&self, request: wire::$request) -> Result<(), AgentError> {
+                    let call = self.service.$name(context::Context::default(), &request);
+                    self.within(stringify!($name), call).await.map(drop)
+                }
+            )+
+        }
+    };
+}
+
+plain_calls! {
+    /// Makes the sandbox.
+    create_sandbox(CreateSandboxRequest);
+    /// Makes a container up to its init process, which waits.
+    create_container(CreateContainerRequest);
+    /// Lets a container's init process go.
+    start_container(StartContainerRequest);
+    /// Undoes a container.
+    remove_container(RemoveContainerRequest);
+    /// Starts one more process in a container.
+    exec_process(ExecProcessRequest);
+    /// Sends a signal to a process or to all of a container.
+    signal_process(SignalProcessRequest);
+    /// Sets the size of a process's terminal.
+    tty_win_resize(TtyWinResizeRequest);
+    /// Changes a container's limits.
+    update_container(UpdateContainerRequest);
+    /// Freezes a container.
+    pause_container(PauseContainerRequest);
+    /// Undoes `pause_container`.
+    resume_container(ResumeContainerRequest);
+    /// Sets up a network interface.
+    update_interface(UpdateInterfaceRequest);
+    /// Adds routes.
+    update_routes(UpdateRoutesRequest);
+    /// Adds permanent neighbours.
+    add_arp_neighbors(AddARPNeighborsRequest);
+    /// Writes a part of a file.
+    copy_file(CopyFileRequest);
+}
+
+impl Agent {
+    /// Speaks with the agent over `stream`. `stopped` tells when its VM ends.
+    pub fn new(stream: UnixStream, deadline: Duration, stopped: watch::Receiver<Option<Stopped>>) -> Self {
+        let client = Client::new(Socket::new(stream));
+        let (service, extension) = (AgentServiceClient::new(client.clone()), ExtensionClient::new(client));
+        Self { service, extension, deadline, stopped }
+    }
+
+    /// Waits for the end of a process: its exit code, or 128 and the number of the signal.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; there is no deadline.
+    pub async fn wait_process(&self, request: wire::WaitProcessRequest) -> Result<i32, AgentError> {
+        let call = self.service.wait_process(context::Context::default(), &request);
+        Ok(self.unless_gone("wait_process", call).await?.status)
+    }
+
+    /// Waits for the next container in which a process was killed for lack of memory.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; there is no deadline.
+    pub async fn next_oom(&self) -> Result<String, AgentError> {
+        let request = wire::GetOOMEventRequest::default();
+        let call = self.service.get_oom_event(context::Context::default(), &request);
+        Ok(self.unless_gone("get_oom_event", call).await?.container_id)
+    }
+
+    /// Reads a container's counters.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn stats(&self, container: &str) -> Result<wire::StatsContainerResponse, AgentError> {
+        let request = wire::StatsContainerRequest { container_id: container.into(), ..Default::default() };
+        let call = self.service.stats_container(context::Context::default(), &request);
+        self.within("stats_container", call).await
+    }
+
+    /// Lists the processes of a container by their numbers in the guest.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; Kata's agent does not have this call.
+    pub async fn processes(&self, container: &str) -> Result<Vec<u32>, AgentError> {
+        let request = ListProcessesRequest { container_id: container.into(), ..Default::default() };
+        let call = self.extension.list_processes(context::Context::default(), &request);
+        Ok(self.within("list_processes", call).await?.pids)
+    }
+
+    async fn within<T>(
+        &self,
+        call: &'static str,
+        answer: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, AgentError> {
+        match tokio::time::timeout(self.deadline, self.unless_gone(call, answer)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(AgentError::Deadline { call, seconds: self.deadline.as_secs() }),
+        }
+    }
+
+    async fn unless_gone<T>(
+        &self,
+        call: &'static str,
+        answer: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, AgentError> {
+        let answer = tokio::select! {
+            answer = answer => answer,
+            stopped = ended(self.stopped.clone()) => return Err(VmmError::Stopped(stopped).into()),
+        };
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(ttrpc::Error::RpcStatus(status)) => {
+                Err(AgentError::Refused { call, code: status.code(), message: status.message })
+            }
+            Err(source) => Err(self.lost(call, source).await),
+        }
+    }
+
+    /// A lost connection is most often the end of the VM, which is then seen within moments.
+    async fn lost(&self, call: &'static str, source: ttrpc::Error) -> AgentError {
+        const MOMENT: Duration = Duration::from_millis(500);
+        match tokio::time::timeout(MOMENT, ended(self.stopped.clone())).await {
+            Ok(stopped) => VmmError::Stopped(stopped).into(),
+            Err(_) => AgentError::Connection { call, source },
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A pod's virtual machine with its agent: launched, ready, and gone without a trace.
+
+mod launch;
+mod traces;
+
+use nacre_protocol::agent::{CreateSandboxRequest, Storage};
+use oci_spec::runtime::Spec;
+
+pub use launch::Launched;
+
+use crate::agent::Agent;
+use crate::annotations::Role;
+use crate::error::TaskError;
+use crate::id::Id;
+use crate::network::GuestNetwork;
+use crate::size::Size;
+use crate::spec::SHM_FOLDER;
+use crate::state::StateFolder;
+use crate::vmm::Vmm;
+use traces::Traces;
+
+/// A VM with its agent.
+#[derive(Debug)]
+pub struct Machine {
+    vmm: Vmm,
+    agent: Agent,
+    network: GuestNetwork,
+    size: Size,
+    traces: Traces,
+}
+
+impl Machine {
+    /// Makes the sandbox in the guest, with the pod's network.
+    ///
+    /// # Errors
+    /// The agent's refusal.
+    pub async fn create_sandbox(&self, sandbox: &Id, role: &Role, spec: &Spec) -> Result<(), TaskError> {
+        let request = CreateSandboxRequest {
+            hostname: spec.hostname().clone().unwrap_or_default(),
+            sandbox_id: sandbox.as_str().into(),
+            storages: if *role == Role::Sandbox { vec![shared_memory()] } else { Vec::new() },
+            ..Default::default()
+        };
+        self.network.send(&self.agent).await?;
+        Ok(self.agent.create_sandbox(request).await?)
+    }
+
+    /// The VMM.
+    pub fn vmm(&self) -> &Vmm {
+        &self.vmm
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// The size.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The pod's folder.
+    pub fn folder(&self) -> &StateFolder {
+        self.traces.folder()
+    }
+
+    /// Ends the VM and leaves nothing of it on the host.
+    pub async fn end(&self) {
+        self.vmm.kill();
+        self.vmm.ended().await;
+        self.traces.remove().await;
+    }
+}
+
+/// The pod's `/dev/shm`, as Kata's shim has it; limited by the VM's memory.
+fn shared_memory() -> Storage {
+    Storage {
+        driver: "ephemeral".into(),
+        source: "shm".into(),
+        fstype: "tmpfs".into(),
+        mount_point: SHM_FOLDER.into(),
+        options: ["noexec", "nosuid", "nodev", "mode=1777", "size=67108864"].map(str::to_owned).into(),
+        ..Default::default()
+    }
+}

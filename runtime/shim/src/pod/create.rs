@@ -1,0 +1,258 @@
+//! Making containers, and the VM with the first of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use containerd_shim_protos::types::mount::Mount;
+use nacre_protocol::agent::CreateContainerRequest;
+use oci_spec::runtime::Spec;
+use slog::info;
+
+use super::{Pod, lock};
+use crate::annotations::Role;
+use crate::binds;
+use crate::container::Container;
+use crate::error::TaskError;
+use crate::events::{TaskCreate, TaskIO};
+use crate::id::Id;
+use crate::layers::{self, LayersError};
+use crate::machine::{Launched, Machine};
+use crate::process::Process;
+use crate::spec::{self, Prepared};
+use crate::state::{ProcessIdentity, State};
+use crate::stdio::{Paths, Streams};
+use crate::timeline::{self, Timeline};
+use crate::vmm::Sectors;
+
+/// What containerd asks for.
+#[derive(Debug)]
+pub struct NewContainer {
+    /// Its name.
+    pub id: Id,
+    /// containerd's folder for it.
+    pub bundle: String,
+    /// Its root file system.
+    pub rootfs: Vec<Mount>,
+    /// Its streams.
+    pub paths: Paths,
+}
+
+/// A name that is taken while its container is made; given back if that fails.
+struct Reservation<'a> {
+    pod: &'a Pod,
+    id: &'a Id,
+    kept: bool,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            lock(&self.pod.containers).remove(self.id.as_str());
+        }
+    }
+}
+
+impl Pod {
+    /// Makes a container, for a sandbox with its VM; the result is what containerd takes for its process number.
+    ///
+    /// # Errors
+    /// Whatever was in the way. Nothing is left then.
+    pub async fn create(self: &Arc<Self>, new: NewContainer) -> Result<u32, TaskError> {
+        let t0 = timeline::now();
+        let mut reservation = self.reserve(&new.id)?;
+        let spec = read_spec(Path::new(&new.bundle))?;
+        let role = Role::of(&spec)?;
+        let made = match &role {
+            Role::Member { .. } => self.create_member(&new, &role, spec).await?,
+            Role::Lone => self.create_lone(&new, &role, spec, t0).await?,
+            Role::Sandbox => self.create_sandbox(&new, &role, spec, t0).await?,
+        };
+        let container = Arc::new(made);
+        let has_process = role != Role::Sandbox;
+        let pid = self.pid();
+        self.events.publish(TaskCreate {
+            container_id: new.id.to_string(),
+            bundle: new.bundle,
+            rootfs: new.rootfs,
+            io: Some(task_io(&new.paths)).into(),
+            pid,
+            ..Default::default()
+        });
+        info!(self.log, "container made"; "container" => new.id.as_str());
+        lock(&self.containers).insert(new.id.to_string(), Some(container.clone()));
+        reservation.kept = true;
+        if has_process {
+            self.watch_process(&container.init)?;
+        }
+        // A VM that ended meanwhile has been looked after without this container.
+        if self.machine()?.vmm().watch().borrow().is_some() {
+            self.all_killed();
+        }
+        Ok(pid)
+    }
+
+    fn reserve<'a>(&'a self, id: &'a Id) -> Result<Reservation<'a>, TaskError> {
+        let mut containers = lock(&self.containers);
+        if containers.contains_key(id.as_str()) {
+            return Err(TaskError::Exists { what: "container", id: id.to_string() });
+        }
+        containers.insert(id.to_string(), None);
+        Ok(Reservation { pod: self, id, kept: false })
+    }
+
+    async fn create_member(
+        &self,
+        new: &NewContainer,
+        role: &Role,
+        spec: Spec,
+    ) -> Result<Container, TaskError> {
+        let machine = self.machine()?;
+        let prepared = spec::prepare(spec, &new.id, role, machine.vmm().pid())?;
+        let layers = layers::prepare(&new.rootfs, self.configuration()?).await?;
+        let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
+        let sectors = machine.vmm().grow(&files).await?;
+        let read_only = layers.read_only;
+        let made = self.make(&machine, new, role, prepared, &sectors, read_only).await;
+        if made.is_err() {
+            // If that fails, too, the VM is gone and the sectors with it.
+            let _ = machine.vmm().release(starts(&sectors)).await;
+        }
+        made
+    }
+
+    async fn create_lone(
+        self: &Arc<Self>,
+        new: &NewContainer,
+        role: &Role,
+        spec: Spec,
+        t0: u64,
+    ) -> Result<Container, TaskError> {
+        // What can't be honoured is refused before anything is started.
+        let prepared = spec::prepare(spec.clone(), &new.id, role, std::process::id())?;
+        let (machine, sectors, read_only) = self.boot(Some(new), &spec, role, t0).await?;
+        match self.make(&machine, new, role, prepared, &sectors, read_only).await {
+            Ok(container) => {
+                self.adopt(machine);
+                Ok(container)
+            }
+            Err(error) => {
+                machine.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn create_sandbox(
+        self: &Arc<Self>,
+        new: &NewContainer,
+        role: &Role,
+        spec: Spec,
+        t0: u64,
+    ) -> Result<Container, TaskError> {
+        let (machine, _, _) = self.boot(None, &spec, role, t0).await?;
+        self.adopt(machine);
+        let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
+        Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, Vec::new()))
+    }
+
+    /// Starts the VM, and meanwhile gets the first container's layers ready.
+    async fn boot(
+        &self,
+        new: Option<&NewContainer>,
+        spec: &Spec,
+        role: &Role,
+        t0: u64,
+    ) -> Result<(Arc<Machine>, Vec<Sectors>, bool), TaskError> {
+        let configuration = self.configuration()?;
+        let timeline = Arc::new(Timeline::begin(t0));
+        *lock(&self.timeline) = timeline.clone();
+        let shim = ProcessIdentity::of(std::process::id()).unwrap_or(ProcessIdentity { pid: 0, started: 0 });
+        let state = State { shim, vmm: None, socket: self.socket.clone(), cgroup: None, network: None };
+        let folder = self.state_folder(configuration);
+        let layers = async {
+            match new {
+                Some(new) => layers::prepare(&new.rootfs, configuration).await.map(Some),
+                None => Ok::<_, LayersError>(None),
+            }
+        };
+        let log = self.log.clone();
+        let mut launched = Launched::start(spec, configuration, folder, state, timeline.clone(), log).await?;
+
+        // Both at once: the guest boots while layers are found or made.
+        let (vmm, agent) = launched.parts();
+        info!(self.log, "VM started"; "vmm" => vmm.pid());
+        let grown = async {
+            let Some(layers) = layers.await? else { return Ok((Vec::new(), false)) };
+            let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
+            Ok::<_, TaskError>((vmm.grow(&files).await?, layers.read_only))
+        };
+        let start = configuration.timeouts.start_seconds.duration();
+        let stream = agent.wait(vmm, configuration.guest.announces, start);
+        let ((sectors, read_only), stream) = match tokio::try_join!(grown, stream) {
+            Ok(both) => both,
+            Err(error) => {
+                launched.end().await;
+                return Err(error);
+            }
+        };
+        timeline.reach(10);
+        let machine = Arc::new(launched.ready(stream, configuration));
+        match machine.create_sandbox(&self.sandbox, role, spec).await {
+            Ok(()) => Ok((machine, sectors, read_only)),
+            Err(error) => {
+                machine.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the container in the guest.
+    async fn make(
+        &self,
+        machine: &Machine,
+        new: &NewContainer,
+        role: &Role,
+        prepared: Prepared,
+        sectors: &[Sectors],
+        read_only: bool,
+    ) -> Result<Container, TaskError> {
+        let Prepared { spec, binds, root, read_only: asked, shares_processes } = prepared;
+        binds::copy(&binds, self.configuration()?, machine.agent()).await?;
+        let (streams, ports) = Streams::open(&new.paths, &machine.folder().vsock()).await?;
+        let request = CreateContainerRequest {
+            container_id: new.id.to_string(),
+            exec_id: new.id.to_string(),
+            storages: vec![layers::storage(sectors, &root, read_only || asked)],
+            OCI: Some(spec).into(),
+            sandbox_pidns: shares_processes,
+            stdin_port: ports.stdin,
+            stdout_port: ports.stdout,
+            stderr_port: ports.stderr,
+            null_streams: true,
+            ..Default::default()
+        };
+        machine.agent().create_container(request).await?;
+        let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
+        init.set_streams(streams);
+        Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, starts(sectors)))
+    }
+}
+
+fn starts(sectors: &[Sectors]) -> Vec<u64> {
+    sectors.iter().map(|(first, _)| *first).collect()
+}
+
+fn read_spec(bundle: &Path) -> Result<Spec, TaskError> {
+    let path = bundle.join("config.json");
+    Spec::load(&path).map_err(|source| TaskError::BadBundle { path: path.display().to_string(), source })
+}
+
+fn task_io(paths: &Paths) -> TaskIO {
+    TaskIO {
+        stdin: paths.stdin.clone(),
+        stdout: paths.stdout.clone(),
+        stderr: paths.stderr.clone(),
+        terminal: paths.terminal,
+        ..Default::default()
+    }
+}

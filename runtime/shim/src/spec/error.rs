@@ -1,0 +1,66 @@
+//! What a specification can ask for in vain.
+
+use std::path::PathBuf;
+
+use nacre_protocol::ConvertError;
+use ttrpc::Code;
+
+/// Why a specification can't be honoured.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Hooks run on the host.
+    #[error("hook {} can't be run: hooks belong to the host", .0.display())]
+    Hook(PathBuf),
+    /// A device of the host.
+    #[error("device {} of the host can't be given to a VM", .0.display())]
+    Device(PathBuf),
+    /// A namespace of the host.
+    #[error("the host's {0} namespace can't be used from a VM")]
+    HostNamespace(&'static str),
+    /// Somebody else's namespace.
+    #[error("the {kind} namespace {} can't be joined from a VM", path.display())]
+    ForeignNamespace {
+        /// Which kind.
+        kind: &'static str,
+        /// Which one.
+        path: PathBuf,
+    },
+    /// A file system that can't be mounted in the guest.
+    #[error("a mount of type {kind:?} on {} is not supported", destination.display())]
+    MountType {
+        /// The type.
+        kind: String,
+        /// Where.
+        destination: PathBuf,
+    },
+    /// A bind mount without a source.
+    #[error("the bind mount on {} has no source", .0.display())]
+    NoSource(PathBuf),
+    /// The pod is too large.
+    #[error("the pod needs a VM of {wanted_mib} MiB, and vm.max_memory_mib is {most_mib}")]
+    TooMuchMemory {
+        /// What it needs.
+        wanted_mib: u64,
+        /// What it may have.
+        most_mib: u32,
+    },
+    /// The agent's protocol has no room for it.
+    #[error("the specification can't be honoured")]
+    NotCarried(#[from] ConvertError),
+}
+
+impl SpecError {
+    /// The code that containerd gets.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Hook(_)
+            | Self::Device(_)
+            | Self::HostNamespace(_)
+            | Self::ForeignNamespace { .. }
+            | Self::MountType { .. } => Code::UNIMPLEMENTED,
+            Self::NotCarried(ConvertError::NotCarried { .. }) => Code::UNIMPLEMENTED,
+            Self::NoSource(_) | Self::NotCarried(_) => Code::INVALID_ARGUMENT,
+            Self::TooMuchMemory { .. } => Code::FAILED_PRECONDITION,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Type, Mount, Spec};
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+
+fn id() -> Id {
+    Id::new("web").unwrap()
+}
+
+/// What `ctr run` makes, shortened.
+fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
+    let mut spec = json!({
+        "ociVersion": "1.1.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/", "apparmorProfile": "cri-containerd",
+            "capabilities": {"bounding": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}], "noNewPrivileges": true
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=65536k"]}
+        ],
+        "linux": {
+            "cgroupsPath": "/default/web",
+            "resources": {"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 1048576},
+                          "cpu": {"cpus": "0-3", "shares": 512}},
+            "namespaces": [
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "network", "path": "/run/netns/cni-1"}
+            ]
+        }
+    });
+    change(&mut spec);
+    serde_json::from_value(spec).unwrap()
+}
+
+#[test]
+fn what_the_host_needs_not_know_goes_to_the_agent_as_it_is() {
+    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1).unwrap();
+    let process = prepared.spec.Process.unwrap();
+    assert_eq!(process.Args, ["true"]);
+    assert_eq!(process.Capabilities.Bounding, ["CAP_CHOWN"]);
+    assert!(process.NoNewPrivileges);
+    assert_eq!(process.Rlimits.len(), 1);
+    assert_eq!(prepared.spec.Mounts.len(), 3);
+    assert_eq!(prepared.spec.Linux.Resources.Memory.Limit, 1_048_576);
+    assert_eq!(prepared.spec.Annotations[CONTAINER_TYPE], "single_container");
+}
+
+#[test]
+fn what_belongs_to_the_host_is_taken_out() {
+    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1).unwrap();
+    let linux = prepared.spec.Linux.unwrap();
+    assert_eq!(prepared.spec.Root.Path, "/run/kata-containers/web/rootfs");
+    assert_eq!(prepared.spec.Process.ApparmorProfile, "");
+    assert_eq!(linux.Resources.CPU.Cpus, "");
+    assert_eq!(linux.Resources.CPU.Shares, 512);
+    assert!(linux.Resources.Devices.is_empty());
+    let kinds: Vec<&str> = linux.Namespaces.iter().map(|namespace| namespace.Type.as_str()).collect();
+    assert_eq!(kinds, ["ipc", "uts", "mount"]);
+    assert!(linux.Namespaces.iter().all(|namespace| namespace.Path.is_empty()));
+}
+
+#[rstest]
+#[case::hook("/hooks", json!({"prestart": [{"path": "/bin/hook"}]}), "/bin/hook")]
+#[case::device(
+    "/linux/devices", json!([{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}]), "/dev/kvm"
+)]
+#[case::file_system("/mounts", json!([{"destination": "/data", "type": "nfs", "source": "x:/y"}]), "nfs")]
+#[case::host_network(
+    "/linux/namespaces", json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]), "network"
+)]
+#[case::foreign_pid(
+    "/linux/namespaces",
+    json!([{"type": "pid", "path": "/proc/7/ns/pid"}, {"type": "ipc"}, {"type": "network"}, {"type": "mount"}]),
+    "/proc/7/ns/pid"
+)]
+fn what_can_not_be_honoured_is_named(
+    #[case] at: &str,
+    #[case] value: serde_json::Value,
+    #[case] named: &str,
+) {
+    let spec = spec(|spec| {
+        let (parent, key) = at.rsplit_once('/').unwrap();
+        spec.pointer_mut(parent).unwrap()[key] = value;
+    });
+    let error = prepare(spec, &id(), &Role::Lone, 1).unwrap_err();
+    assert!(error.to_string().contains(named), "{error}");
+    assert_eq!(error.code(), ttrpc::Code::UNIMPLEMENTED);
+}
+
+#[test]
+fn a_pods_shared_process_namespace_is_known_by_its_sandbox() {
+    let namespaces: Vec<LinuxNamespace> = serde_json::from_value(json!([
+        {"type": "pid", "path": "/proc/42/ns/pid"}, {"type": "ipc", "path": "/proc/42/ns/ipc"},
+        {"type": "network", "path": "/run/netns/x"}, {"type": "mount"}
+    ]))
+    .unwrap();
+    let mapped = namespaces::map(&namespaces, 42).unwrap();
+    assert!(mapped.shares_processes);
+    let kinds: Vec<Type> = mapped.kept.iter().map(LinuxNamespace::typ).collect();
+    assert_eq!(kinds, [Type::Ipc, Type::Mount]);
+}
+
+#[test]
+fn a_bind_is_copied_to_a_path_of_its_own() {
+    let mut mounts: Vec<Mount> = serde_json::from_value(json!([
+        {"destination": "/etc/hosts", "type": "bind", "source": "/a/hosts", "options": ["rbind", "ro"]},
+        {"destination": "/etc/hosts2", "source": "/a/hosts", "options": ["bind"]},
+        {"destination": "/dev/shm", "type": "bind", "source": "/run/sandbox/shm", "options": ["rbind"]}
+    ]))
+    .unwrap();
+    let binds = mounts::map(&mut mounts, &id(), true).unwrap();
+    assert_eq!(binds.len(), 2);
+    assert_ne!(binds[0].guest, binds[1].guest);
+    assert!(binds[0].guest.starts_with("/run/kata-containers/shared/containers/web-"));
+    assert!(binds[0].guest.ends_with("-hosts"));
+    assert_eq!(mounts[0].source().as_deref(), Some(binds[0].guest.as_ref()));
+    assert_eq!(mounts[2].source().as_deref(), Some(SHM_FOLDER.as_ref()));
+}

@@ -36,15 +36,17 @@ impl<'m> Chain<'m> {
         let head = raw.head_index();
         let mut chain = Self { head, readable: Buffers::default(), writable: Buffers::default() };
         let mut ended = false;
+        let mut writable_came = false;
         for (count, descriptor) in raw.enumerate() {
             if count >= MAX_BUFFERS {
                 return Err(GuestFault::MalformedChain);
             }
             let writable = descriptor.is_write_only();
             // 2.7.4.2: writable buffers come after all readable ones.
-            if !writable && !chain.writable.is_untouched() {
+            if !writable && writable_came {
                 return Err(GuestFault::MalformedChain);
             }
+            writable_came = writable;
             let (buffers, access) = if writable {
                 (&mut chain.writable, Permissions::Write)
             } else {

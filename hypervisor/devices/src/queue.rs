@@ -5,3 +5,6 @@ mod config;
 
 pub(crate) use active::ActiveQueue;
 pub(crate) use config::{Half, Part, QueueConfig, activate};
+
+#[cfg(test)]
+mod tests;

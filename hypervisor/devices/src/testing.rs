@@ -3,7 +3,7 @@
 mod driver;
 mod ring;
 
-pub(crate) use driver::{Driver, NEEDS_RESET, Running, register, run};
+pub(crate) use driver::{Driver, NEEDS_RESET, register, run};
 pub(crate) use ring::{Buffer, Ring, flags};
 
 use std::sync::Arc;

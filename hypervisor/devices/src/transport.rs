@@ -168,3 +168,6 @@ impl MmioDevice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,22 +16,15 @@ const ZEROS: [u8; 4096] = [0; 4096];
 pub(crate) struct Buffers<'m> {
     slices: VecDeque<VolatileSlice<'m>>,
     length: usize,
-    any: bool,
 }
 
 impl<'m> Buffers<'m> {
     pub(super) fn append(&mut self, slice: VolatileSlice<'m>) {
-        self.any = true;
         if !slice.is_empty() {
             // A chain is at most 2^32 bytes.
             self.length = self.length.saturating_add(slice.len());
             self.slices.push_back(slice);
         }
-    }
-
-    /// Never had a buffer, not even an empty one.
-    pub(super) fn is_untouched(&self) -> bool {
-        !self.any
     }
 
     /// Bytes that are left.

@@ -62,7 +62,10 @@ impl LayerCache {
         if let Some(upper) = &root.upper {
             images.extend(self.changing_layer(upper)?);
         }
-        Ok(images)
+        match images.is_empty() {
+            true => Err(LayerError::Empty),
+            false => Ok(images),
+        }
     }
 
     /// The images of layers, in the same order; what is missing is made.

@@ -47,6 +47,9 @@ pub enum LayerError {
         /// What the file system has.
         free_mib: u64,
     },
+    /// An image without layers, and nothing in the container's own folder.
+    #[error("the root file system is empty: its image has no layers")]
+    Empty,
     /// The layer's folder cannot be read.
     #[error("image layer {}: cannot be read", path.display())]
     Layer {

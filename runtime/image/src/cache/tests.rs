@@ -279,6 +279,15 @@ fn a_containers_own_layer_counts_when_it_has_content_and_is_not_kept() {
 }
 
 #[test]
+fn a_root_file_system_with_nothing_in_it_is_refused() {
+    let fixture = Fixture::new();
+    let upper = fixture.path("upper");
+    std::fs::create_dir(&upper).unwrap();
+    let root = RootFs { layers: Vec::new(), upper: Some(upper), read_only: false };
+    assert!(matches!(fixture.cache().root_fs(&root), Err(LayerError::Empty)));
+}
+
+#[test]
 fn a_missing_tool_is_named_with_its_package() {
     let fixture = Fixture::new();
     let cache = fixture.cache().with_tool(&fixture.path("not-there"));

@@ -1,0 +1,77 @@
+//! `nacre-layers`: a root file system out of image layers.
+//!
+//! The layers are EROFS images, each an extent of one read-only disk of the VM. Each extent becomes a partition and a
+//! mount, shared by the containers that use it; an overlay with a writable layer in memory joins those of one
+//! container. The disk grows while the VM runs: an extent beyond its end is waited for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nacre_protocol::agent::Storage;
+use nix::mount::MsFlags;
+
+use super::Driver;
+use super::block::disk;
+use super::mount::{check_point, mount_at};
+use crate::error::{Doing, Failure, Reply};
+use crate::id::ContainerId;
+use crate::teardown::Teardown;
+
+mod disk;
+mod extent;
+mod table;
+
+use disk::Disk;
+use extent::Extent;
+use table::Table;
+
+/// The driver.
+#[derive(Default)]
+pub struct Layers {
+    table: Arc<Table>,
+}
+
+#[async_trait]
+impl Driver for Layers {
+    async fn mount(
+        &self,
+        storage: &Storage,
+        container: Option<&ContainerId>,
+        teardown: &mut Teardown,
+    ) -> Reply<()> {
+        let container = container.ok_or_else(|| Failure::invalid("layers without a container"))?;
+        let extents = extent::parse_all(&storage.driver_options)?;
+        let point = check_point(&storage.mount_point)?.to_owned();
+        let disk = Arc::new(Disk::open(disk(&storage.source)?)?);
+        disk.wait_for_sectors(extents.iter().map(Extent::end).max().unwrap_or_default()).await?;
+        let table = Arc::clone(&self.table);
+        let folder = container.folder();
+        let mounted = tokio::task::spawn_blocking(move || {
+            let mut done = Teardown::default();
+            let result = table
+                .mount_all(&disk, &extents, &mut done)
+                .and_then(|layers| join(&layers, &point, &folder, &mut done));
+            (result, done)
+        });
+        let (result, done) = mounted.await.map_err(|error| Failure::internal("mount the layers", &error))?;
+        teardown.append(done);
+        result
+    }
+}
+
+/// Lays the layers, bottom first, over one another, with a writable layer on top. Also a root that is read-only in
+/// the end needs that layer: mount points and links are made in it first.
+fn join(layers: &[PathBuf], point: &Path, container: &Path, teardown: &mut Teardown) -> Reply<()> {
+    let scratch = container.join("scratch");
+    mount_at("tmpfs", &scratch, "tmpfs", MsFlags::empty(), "mode=0755", teardown)?;
+    let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+    for folder in [&upper, &work] {
+        fs::create_dir(folder).doing("make the writable layer")?;
+    }
+    let lower: Vec<_> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
+    mount_at("overlay", point, "overlay", MsFlags::empty(), &data, teardown)
+}

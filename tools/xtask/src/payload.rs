@@ -36,7 +36,7 @@ struct Part {
 pub fn build(progress: &mut Progress) -> Result<PathBuf, Error> {
     // Shows steps of its own when there is something to build.
     let kernel = guest::kernel()?;
-    let programs = progress.step(|| programs::build(&PROGRAMS))?;
+    let programs = progress.step(programs::build)?;
     let initrd = progress.step(guest::image)?;
     let images = progress.step(images::all)?;
     progress.step(|| {

@@ -12,19 +12,23 @@ use crate::packages;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds these packages of the workspace and returns the folder with their programs.
+/// The packages with static programs. They are built together, whichever is wanted: cargo chooses the features of a
+/// shared dependency by what it builds at once, and would compile many of them again for each other selection.
+const PACKAGES: [&str; 5] = ["containerd-shim-nacre-v2", "nacre", "nacre-agent", "nacre-tests", "nacre-vmm"];
+
+/// Builds our programs and returns the folder that holds them.
 ///
 /// # Errors
 /// A Debian package is missing and can't be installed, or the build fails.
-pub fn build(names: &[&str]) -> Result<PathBuf, Error> {
+pub fn build() -> Result<PathBuf, Error> {
     // The agent's container library links libseccomp.
     packages::need(&["gcc", "libc6-dev", "libseccomp-dev"])?;
     let mut build = cargo();
     build.args(["build", "--release", "--target", TARGET]);
-    build.args(names.iter().flat_map(|name| ["--package", name]));
+    build.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
     build.env("CARGO_ENCODED_RUSTFLAGS", flags().join("\x1f"));
     build.env("LIBSECCOMP_LINK_TYPE", "static").env("LIBSECCOMP_LIB_PATH", "/usr/lib/x86_64-linux-gnu");
-    command::run(&format!("build-{}", names.join("-")), &mut build)?;
+    command::run("build-programs", &mut build)?;
     Ok(target_folder()?.join(TARGET).join("release"))
 }
 

@@ -26,7 +26,7 @@ const LEAST_VERSION: &str = "1:9.2";
 
 /// What the node's kernel is told. Mitigations cost much under emulation, and an oops is a dead node, not a slow one.
 const KERNEL_PARAMETERS: &str = "root=/dev/nvme0n1 rw rootflags=noinit_itable console=ttyS0 quiet panic=1 oops=panic \
-     mitigations=off nokaslr audit=0 selinux=0 apparmor=0 systemd.show_status=0 systemd.default_timeout_start_sec=200";
+     mitigations=off nokaslr tsc=reliable no_timer_check audit=0 selinux=0 apparmor=0 systemd.show_status=0 systemd.default_timeout_start_sec=200";
 
 /// Accelerator, processor and number of processors.
 struct Setting {

@@ -1,0 +1,93 @@
+//! All tests, one file for each kind of behaviour.
+
+mod crashes;
+mod execs;
+mod exits;
+mod faults;
+mod kernels;
+mod layers;
+mod life;
+mod limits;
+mod many;
+mod notices;
+mod settings;
+mod signals;
+mod streams;
+mod terminals;
+
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::failure::Outcome;
+
+/// One test.
+#[derive(Debug)]
+pub struct Test {
+    /// Its name, which its containers carry.
+    pub name: &'static str,
+    /// The behaviour that it shows.
+    pub shows: &'static str,
+    /// The test itself.
+    pub run: fn(&Context) -> Outcome,
+    /// Whether it needs the node for itself; then the node is compared with what it was before.
+    pub alone: bool,
+    /// Whether it is about something that only nacre has.
+    pub only_nacre: bool,
+    /// When it is given up.
+    pub limit: Duration,
+}
+
+impl Test {
+    const fn new(name: &'static str, shows: &'static str, run: fn(&Context) -> Outcome) -> Self {
+        Self { name, shows, run, alone: false, only_nacre: false, limit: Duration::from_secs(300) }
+    }
+
+    const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    const fn only_nacre(mut self) -> Self {
+        self.only_nacre = true;
+        self
+    }
+
+    const fn limit(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+}
+
+/// Every test, in the order in which they are reported.
+pub fn all() -> impl Iterator<Item = &'static Test> {
+    [
+        exits::TESTS,
+        signals::TESTS,
+        streams::TESTS,
+        terminals::TESTS,
+        execs::TESTS,
+        limits::TESTS,
+        settings::TESTS,
+        layers::TESTS,
+        life::TESTS,
+        notices::TESTS,
+        kernels::TESTS,
+        many::TESTS,
+        faults::TESTS,
+        crashes::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_short_enough_for_a_socket_path() {
+        let names: BTreeSet<&str> = super::all().map(|test| test.name).collect();
+        assert_eq!(names.len(), super::all().count());
+        assert!(names.iter().all(|name| name.len() <= 32), "{names:?}");
+    }
+}

@@ -1,0 +1,49 @@
+//! What only a virtual machine has: a kernel of its own.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::Test;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome, check, equal, wrong};
+
+pub const TESTS: &[Test] = &[
+    Test::new("own-kernel", "the container's kernel is not the node's", own_kernel).only_nacre(),
+    Test::new("several-cpus", "a container with two CPUs sees two", several_cpus).only_nacre(),
+    Test::new("timeline", "a launch leaves one line with its moments, in order", timeline)
+        .only_nacre()
+        .alone(),
+];
+
+const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
+
+fn own_kernel(context: &Context) -> Outcome {
+    let nodes = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(Failure::io("no kernel release"))?;
+    let inside = context.container("a").command(&["uname", "-r"]).run()?.exited(0)?.stdout;
+    check(inside.trim() != nodes.trim() && !inside.trim().is_empty(), || format!("both are {inside}"))
+}
+
+fn several_cpus(context: &Context) -> Outcome {
+    let container = context.container("a").flags(&["--cpu-quota", "200000", "--cpu-period", "100000"]);
+    container.script("grep -c ^processor /proc/cpuinfo").run()?.wrote("2\n").map(|_| ())
+}
+
+fn timeline(context: &Context) -> Outcome {
+    let before = fs::read_to_string(TIMELINE).unwrap_or_default().lines().count();
+    context.container("a").command(&["true"]).run()?.exited(0)?;
+    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
+    equal("lines for one launch", text.lines().count(), before + 1)?;
+    let line: Value =
+        serde_json::from_str(text.lines().last().unwrap_or_default()).map_err(Failure::other(TIMELINE))?;
+    equal("id", line["id"].as_str(), Some(context.id("a").as_str()))?;
+    equal("namespace", line["namespace"].as_str(), Some(context.options.namespace.as_str()))?;
+    let mut last = 0;
+    // T4 is of confidential machines only; T6 and T7 are of firmware and of kernels that tell.
+    for name in ["T0", "T1", "T2", "T3", "T5", "T8", "T9", "T10", "T11", "T12"] {
+        let Some(moment) = line["moments"][name].as_u64() else { return wrong(format!("no {name}: {line}")) };
+        check(moment >= last, || format!("{name} is before the one before it: {line}"))?;
+        last = moment;
+    }
+    Ok(())
+}

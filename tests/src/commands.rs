@@ -1,0 +1,126 @@
+//! What the command line asks for.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cases::{self, Test};
+use crate::context::{Context, ctr, prefix};
+use crate::failure::{Failure, chain, check};
+use crate::leftovers;
+use crate::listing::Listing;
+use crate::options::{Action, Arguments, NACRE, Options, Selection};
+use crate::process;
+use crate::runner::{self, CANNOT_RUN, Summary, Verdict};
+
+/// The name of what is run once before all tests, so that what a first container makes is there.
+const FIRST: &str = "first-container";
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The tests could not be started.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    match arguments.action {
+        Action::Run(selection) => tests(&selection),
+        Action::One { name, options } => Ok(one(&name, &options)),
+    }
+}
+
+fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
+    let wanted = |test: &&'static Test| {
+        selection.filters.is_empty()
+            || selection.filters.iter().any(|filter| test.name.contains(filter.as_str()))
+    };
+    let chosen: Vec<&'static Test> = cases::all().filter(wanted).collect();
+    if selection.list {
+        for test in chosen {
+            println!("{:32} {}", test.name, test.shows);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    check(!chosen.is_empty(), || format!("no test is called like {}", selection.filters.join(", ")))?;
+    let options = &selection.options;
+    import(&selection.images, options)?;
+
+    leftovers::remove_containers(options, of_any_test);
+    let mut summary = Summary::default();
+    let (possible, not_here): (Vec<&Test>, Vec<&Test>) =
+        chosen.into_iter().partition(|test| !test.only_nacre || options.runtime == NACRE);
+    for test in not_here {
+        summary.note(
+            test.name,
+            Verdict::Skipped("only nacre has what it tests".to_owned()),
+            std::time::Duration::ZERO,
+        );
+    }
+    first_container(options);
+    let before = Listing::now(&options.containerd_state);
+    let (alone, beside): (Vec<&Test>, Vec<&Test>) = possible.into_iter().partition(|test| test.alone);
+    runner::beside(&beside, selection.jobs, options, &mut summary);
+    runner::alone(&alone, options, &mut summary);
+    leftovers::remove_containers(options, of_any_test);
+    if let Err(failure) = leftovers::compare(options, &before) {
+        summary.note("node-as-before", Verdict::Failed(chain(&failure)), std::time::Duration::ZERO);
+    }
+    Ok(report(&summary))
+}
+
+/// Whether a container has the name of a test's, of this or of an earlier run.
+fn of_any_test(container: &str) -> bool {
+    cases::all().any(|test| container.starts_with(&prefix(test.name)))
+}
+
+fn report(summary: &Summary) -> ExitCode {
+    for (what, names) in [("skipped", &summary.skipped), ("failed", &summary.failed)] {
+        for name in names {
+            println!("{what}: {name}");
+        }
+    }
+    let (failed, skipped) = (summary.failed.len(), summary.skipped.len());
+    println!("{} passed, {failed} failed, {skipped} skipped", summary.passed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one container before anything is compared: containerd and the runtime make folders that stay.
+fn first_container(options: &Options) {
+    let context = Context::new(options, FIRST);
+    match context.container("a").command(&["true"]).run().and_then(|finished| finished.exited(0)) {
+        Ok(_) => {}
+        Err(failure) => println!("the first container does not run: {}", chain(&failure)),
+    }
+    leftovers::remove(options, FIRST);
+    let _ = leftovers::search(options, FIRST);
+}
+
+fn one(name: &str, options: &Options) -> ExitCode {
+    let Some(test) = cases::all().find(|test| test.name == name) else {
+        eprintln!("there is no test {name}");
+        return ExitCode::FAILURE;
+    };
+    match (test.run)(&Context::new(options, name)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::CannotRun(why)) => {
+            println!("{why}");
+            ExitCode::from(CANNOT_RUN)
+        }
+        Err(failure) => {
+            println!("{}", chain(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Imports those images of the folder that containerd hasn't got.
+fn import(folder: &Path, options: &Options) -> Result<(), Failure> {
+    let known = process::run(ctr(options).args(["image", "ls", "--quiet"]))?.exited(0)?.stdout;
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(name) = path.file_stem().map(|name| name.to_string_lossy().into_owned()) else { continue };
+        let reference = format!("nacre.test/{name}:1");
+        if path.extension().is_some_and(|end| end == "tar") && !known.lines().any(|line| line == reference) {
+            process::run(ctr(options).args(["image", "import"]).arg(&path))?.exited(0)?;
+        }
+    }
+    Ok(())
+}

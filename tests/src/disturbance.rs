@@ -1,0 +1,114 @@
+//! What faults the tests make on the node, each undone when it is dropped, and all of them when a test was given up.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Outcome};
+use crate::listing;
+use crate::process;
+
+const DROP_IN: &str = "/etc/nacre/conf.d/99-nacre-tests.toml";
+const KVM: &str = "/dev/kvm";
+const KVM_ASIDE: &str = "/dev/kvm-taken-by-tests";
+/// A small file system of the tests' own.
+pub const SMALL: &str = "/run/nacre-tests-small";
+
+/// A fault, as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Disturbance(());
+
+impl Drop for Disturbance {
+    fn drop(&mut self) {
+        undo();
+    }
+}
+
+/// Undoes every fault that is still there.
+pub fn undo() {
+    let _ = fs::remove_file(DROP_IN);
+    let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for point in [KVM, SMALL] {
+        if mounted.lines().any(|line| line.split(' ').nth(1) == Some(point)) {
+            let _ = process::run(Command::new("umount").args(["--lazy", point]));
+        }
+    }
+    let _ = fs::remove_dir(SMALL);
+    if Path::new(KVM_ASIDE).exists() {
+        let _ = fs::rename(KVM_ASIDE, KVM);
+    }
+    if let Some(pid) = containerd() {
+        let _ = limit_memory(pid, "unlimited");
+    }
+}
+
+/// nacre's configuration with this text in the last drop-in.
+pub fn configuration(text: &str) -> Result<Disturbance, Failure> {
+    let path = PathBuf::from(DROP_IN);
+    let folder = path.parent().unwrap_or(&path).to_path_buf();
+    fs::create_dir_all(&folder).map_err(Failure::io(format!("can't make {}", folder.display())))?;
+    fs::write(&path, text).map_err(Failure::io(format!("can't write {DROP_IN}")))?;
+    Ok(Disturbance(()))
+}
+
+/// No `/dev/kvm`.
+pub fn no_kvm() -> Result<Disturbance, Failure> {
+    match fs::metadata(KVM) {
+        Ok(data) if data.file_type().is_char_device() => {}
+        _ => return Err(Failure::CannotRun(format!("{KVM} is missing already"))),
+    }
+    fs::rename(KVM, KVM_ASIDE).map_err(Failure::io(format!("can't move {KVM}")))?;
+    Ok(Disturbance(()))
+}
+
+/// A `/dev/kvm` that even root may not open: a file system without device files is mounted there.
+pub fn forbidden_kvm() -> Result<Disturbance, Failure> {
+    let disturbance = small_file_system("nodev")?;
+    let device = format!("{SMALL}/kvm");
+    run(&["mknod", &device, "c", "10", "232"])?;
+    run(&["mount", "--bind", &device, KVM])?;
+    Ok(disturbance)
+}
+
+/// A file system of 64 KiB at [`SMALL`].
+pub fn small_file_system(options: &str) -> Result<Disturbance, Failure> {
+    match fs::create_dir(SMALL) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(Failure::io(format!("can't make {SMALL}"))(error));
+        }
+        _ => {}
+    }
+    let disturbance = Disturbance(());
+    run(&["mount", "-t", "tmpfs", "-o", &format!("size=64k,{options}"), "tmpfs", SMALL])?;
+    Ok(disturbance)
+}
+
+/// No more than this much address space for what containerd starts.
+pub fn little_memory(mib: u64) -> Result<Disturbance, Failure> {
+    let Some(pid) = containerd() else {
+        return Err(Failure::CannotRun("containerd is not found".to_owned()));
+    };
+    limit_memory(pid, &(mib << 20).to_string())?;
+    Ok(Disturbance(()))
+}
+
+fn limit_memory(pid: u32, bytes: &str) -> Outcome {
+    run(&["prlimit", "--pid", &pid.to_string(), &format!("--as={bytes}")])
+}
+
+/// containerd's own process.
+pub fn containerd() -> Option<u32> {
+    let program = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "containerd"
+    };
+    listing::pids().into_iter().find(program)
+}
+
+fn run(words: &[&str]) -> Outcome {
+    let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
+    process::run(Command::new(program).args(arguments))?.exited(0).map(|_| ())
+}

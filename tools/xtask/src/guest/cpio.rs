@@ -135,7 +135,7 @@ mod tests {
             00000001000081ED0000000000000000000000010000000000000005\
             0000000000000000000000000000000000000005\
             00000000\
-            init\0\0abcde\0\0\0070701";
+            init\0\0abcde\0\0\x00070701";
         assert_eq!(String::from_utf8_lossy(&bytes[..expected.len()]), expected);
         assert_eq!(bytes.len() % BLOCK, 0);
     }

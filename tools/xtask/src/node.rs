@@ -13,7 +13,7 @@ mod task;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use failure::{Death, Failure};
 pub use task::{Arguments, run as task};
@@ -113,12 +113,25 @@ impl Node {
                 return Ok(node);
             }
             run.clear()?;
-            let state = emulator::start(&run, settings, &image, START_LIMIT)?;
-            run.save(&state)?;
-            let node = Self { shell: Shell::new(&run, &state), run, state };
-            node.shell.open().map_err(|why| node.diagnose(why))?;
-            Ok(node)
+            Self::start(run, settings, &image)
         })
+    }
+
+    fn start(run: Run, settings: &Settings, image: &Path) -> Result<Self, Error> {
+        let began = Instant::now();
+        let state = emulator::start(&run, settings, image)?;
+        // At once: should this process end early, `down` still finds QEMU.
+        run.save(&state)?;
+        let mut node = Self { shell: Shell::new(&run, &state), run, state };
+        if let Err(why) = emulator::wait_until_ready(&node.run, START_LIMIT) {
+            // Its console stays for whoever wants to know why, until `down`.
+            emulator::stop(&node.run, &node.state)?;
+            return Err(why);
+        }
+        node.shell.open().map_err(|why| node.diagnose(why))?;
+        node.state.took_ms = u64::try_from(began.elapsed().as_millis()).ok();
+        node.run.save(&node.state)?;
+        Ok(node)
     }
 
     /// A node of these settings that nothing has run in; the one that is up is ended.

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -61,12 +61,11 @@ pub fn packages() -> Result<(), Error> {
     packages::need_version("qemu-system-x86", LEAST_VERSION)
 }
 
-/// Starts a node and waits until containerd and ssh serve in it.
+/// Starts QEMU. The node is not up before [`wait_until_ready`] returns.
 ///
 /// # Errors
-/// QEMU does not start, or the node does not say in time that it is ready.
-pub fn start(run: &Run, settings: &Settings, image: &Path, limit: Duration) -> Result<State, Error> {
-    let began = Instant::now();
+/// QEMU does not start.
+pub fn start(run: &Run, settings: &Settings, image: &Path) -> Result<State, Error> {
     let setting = Setting::of_this_machine();
     let cpus = settings.cpus.unwrap_or(setting.cpus);
     let port = free_port()?;
@@ -83,21 +82,15 @@ pub fn start(run: &Run, settings: &Settings, image: &Path, limit: Duration) -> R
     if !ended.success() {
         return Err(Error::Task(format!("QEMU did not start: {}", run.emulator_output())));
     }
-    let state = State {
+    Ok(State {
         pid: read_pid(run)?,
         port,
         started: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        took_ms: 0,
+        took_ms: None,
         image: image.to_path_buf(),
         payload: settings.payload.clone(),
         setting: format!("{} on {}, {cpus} processors", setting.processor, setting.accelerator),
-    };
-    let ready = wait_until_ready(run, limit);
-    if ready.is_err() {
-        stop(run, &state)?;
-    }
-    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    ready.map(|()| State { took_ms, ..state })
+    })
 }
 
 fn command_line(
@@ -162,8 +155,11 @@ fn read_pid(run: &Run) -> Result<i32, Error> {
     text.trim().parse().map_err(|_| Error::Task(format!("{} holds no process number", path.display())))
 }
 
-/// Reads the node's line on its second serial port. QEMU's end closes it.
-fn wait_until_ready(run: &Run, limit: Duration) -> Result<(), Error> {
+/// Waits until containerd and ssh serve: reads the node's line on its second serial port, which QEMU's end closes.
+///
+/// # Errors
+/// The node says something else, or nothing in time.
+pub fn wait_until_ready(run: &Run, limit: Duration) -> Result<(), Error> {
     let path = run.file("ready");
     let stream = UnixStream::connect(&path).map_err(Error::file("can't connect to", &path))?;
     stream.set_read_timeout(Some(limit)).map_err(Error::file("can't set a time limit on", &path))?;

@@ -24,8 +24,8 @@ pub struct State {
     pub port: u16,
     /// Seconds since 1970 at its start.
     pub started: u64,
-    /// Milliseconds it took to come up.
-    pub took_ms: u64,
+    /// Milliseconds it took to come up; none as long as it is not up.
+    pub took_ms: Option<u64>,
     /// The folder of its image.
     pub image: PathBuf,
     /// Its second disk.

@@ -156,7 +156,7 @@ impl Node {
         format!(
             "up for {}, came up in {}\nQEMU: process {}, {}\nssh: port {} on loopback\npayload: {payload}\nimage: {}",
             seconds(up),
-            seconds(Duration::from_millis(state.took_ms)),
+            state.took_ms.map_or_else(|| "unknown time".into(), |took| seconds(Duration::from_millis(took))),
             state.pid,
             state.setting,
             state.port,

@@ -119,7 +119,10 @@ fn family(address: &IpAddr) -> IPFamily {
 fn hardware_address(text: &str) -> Reply<Vec<u8>> {
     let bytes: Option<Vec<u8>> = text
         .split(':')
-        .map(|byte| if byte.len() == 2 { u8::from_str_radix(byte, 16).ok() } else { None })
+        .map(|byte| {
+            let two_digits = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+            if two_digits { u8::from_str_radix(byte, 16).ok() } else { None }
+        })
         .collect();
     bytes
         .filter(|bytes| bytes.len() == 6)

@@ -7,6 +7,7 @@ mod run;
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
+pub use registers::start_at;
 pub use run::run;
 
 /// Why a virtual CPU can't be made: the KVM request that failed.
@@ -41,12 +42,12 @@ impl CpuModel {
         Ok(Self { supported, count, deadline_timer })
     }
 
-    /// Makes CPU `id`. The first one is ready to run at `entry`; the others wait for the first one's start-up
-    /// interrupt, which KVM's APICs deliver.
+    /// Makes CPU `id`. The first one needs [`start_at`]; the others wait for the first one's start-up interrupt,
+    /// which KVM's APICs deliver.
     ///
     /// # Errors
     /// KVM refuses one of the requests.
-    pub fn create(&self, vm: &VmFd, id: u8, entry: u64) -> Result<VcpuFd, CpuError> {
+    pub fn create(&self, vm: &VmFd, id: u8) -> Result<VcpuFd, CpuError> {
         let vcpu = vm.create_vcpu(u64::from(id)).map_err(failed(id, "KVM_CREATE_VCPU"))?;
         let tsc_khz = vcpu.get_tsc_khz().map_err(failed(id, "KVM_GET_TSC_KHZ"))?;
         let topology = cpuid::Topology { id, count: self.count };
@@ -54,9 +55,6 @@ impl CpuModel {
             .map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
             .map_err(failed(id, "KVM_SET_CPUID2"))?;
         vcpu.set_cpuid2(&table).map_err(failed(id, "KVM_SET_CPUID2"))?;
-        if id == 0 {
-            registers::start_at(&vcpu, entry)?;
-        }
         Ok(vcpu)
     }
 }

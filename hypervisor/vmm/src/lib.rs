@@ -25,13 +25,16 @@ pub mod reports;
 pub mod supervise;
 mod unsafe_kernel;
 
-/// An error with all its causes in one line.
+/// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         cause = error.source();
     }
     text

@@ -57,6 +57,9 @@ pub enum MachineError {
     /// A device.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A defect of ours.
+    #[error("placing the guest's images panicked")]
+    Panicked,
     /// A thread or an event loop.
     #[error("can't start the {0} thread")]
     Thread(String, #[source] io::Error),
@@ -91,17 +94,25 @@ impl Machine {
         }
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
-        let vm = make_vm(&kvm, &memory)?;
         let mut devices = Devices::new(config, &mut files, &memory, reporter, log)?;
         let source = boot_source(config, &mut files, &devices.places())?;
-        let placed = boot::place(&memory, source)?;
-        moments.push(moment(3));
-
-        let bus = Arc::new(devices.connect(&vm)?);
-        let model = CpuModel::of_host(&kvm, config.vcpus)?;
-        let cpus = (0..config.vcpus)
-            .map(|id| model.create(&vm, id, placed.entry))
-            .collect::<Result<Vec<VcpuFd>, CpuError>>()?;
+        // KVM's part waits for grace periods of the host's kernel, placing the images copies: side by side
+        // they take as long as the longer one.
+        let (placed, wired) = thread::scope(|scope| {
+            let placing = thread::Builder::new()
+                .name("images".to_owned())
+                .spawn_scoped(scope, || boot::place(&memory, source).map(|placed| (placed, moment(3))))
+                .map_err(|error| MachineError::Thread("images".to_owned(), error))?;
+            let wired = Wired::new(&kvm, &memory, &mut devices, config.vcpus);
+            let placed = placing.join().map_err(|_| MachineError::Panicked)?;
+            Ok::<_, MachineError>((placed, wired))
+        })?;
+        let Wired { vm, bus, cpus } = wired?;
+        let (placed, moment) = placed?;
+        moments.push(moment);
+        if let Some(first) = cpus.first() {
+            cpu::start_at(first, placed.entry)?;
+        }
         start_devices("disks", devices.disk_workers, reporter)?;
         start_devices("nets", devices.net_workers, reporter)?;
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
@@ -128,6 +139,23 @@ impl Machine {
     /// The last lines of the console, printable.
     pub fn console_tail(&self) -> String {
         self.console_tail.text()
+    }
+}
+
+/// What KVM has made.
+struct Wired {
+    vm: VmFd,
+    bus: Arc<MmioBus>,
+    cpus: Vec<VcpuFd>,
+}
+
+impl Wired {
+    fn new(kvm: &Kvm, memory: &GuestMemory, devices: &mut Devices, vcpus: u8) -> Result<Self, MachineError> {
+        let vm = make_vm(kvm, memory)?;
+        let bus = Arc::new(devices.connect(&vm)?);
+        let model = CpuModel::of_host(kvm, vcpus)?;
+        let cpus = (0..vcpus).map(|id| model.create(&vm, id)).collect::<Result<_, CpuError>>()?;
+        Ok(Self { vm, bus, cpus })
     }
 }
 

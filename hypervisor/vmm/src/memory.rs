@@ -1,12 +1,11 @@
-//! Guest memory: one memfd, mapped shared, filled only as the guest touches it.
+//! Guest memory: anonymous, in huge pages where the host has them, filled only as the guest touches it.
+//!
+//! A memfd would be the other choice, but by default Linux gives it no huge pages (`shmem_enabled` is "never"):
+//! measured with the same kernel and 256 MiB, a start to init then leaves the guest 6500 times for a page of
+//! 4 KiB; with huge pages, 18 times. Nobody but KVM and this process maps the memory, so no file is needed.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::{layout, unsafe_kernel};
 
@@ -31,9 +30,6 @@ pub enum MemoryError {
         /// The host's size.
         host_mib: u64,
     },
-    /// The kernel gave no memory file.
-    #[error("can't make a memory file of {0} MiB")]
-    File(u32, #[source] nix::Error),
     /// The address space or the host's commit limit is exhausted.
     #[error("can't map guest memory")]
     Map(#[source] MmapRegionError),
@@ -65,34 +61,22 @@ pub fn allocate(memory_mib: u32) -> Result<GuestMemory, MemoryError> {
         return Err(MemoryError::TooSmall(memory_mib));
     }
     check_host(memory_mib)?;
-    let file = Arc::new(File::from(memory_file(memory_mib)?));
-    let mut offset = 0;
-    let mut mapped = Vec::new();
-    for (address, size) in regions(memory_mib) {
-        mapped.push(map(&file, offset, address, size)?);
-        offset += size;
-    }
+    let mapped = regions(memory_mib).into_iter().map(map).collect::<Result<Vec<_>, _>>()?;
     GuestMemory::from_regions(mapped).map_err(|_| MemoryError::Overlap)
 }
 
-fn memory_file(memory_mib: u32) -> Result<OwnedFd, MemoryError> {
-    let failed = |errno| MemoryError::File(memory_mib, errno);
-    let file = memfd_create(c"nacre-guest", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
-    let size = i64::from(memory_mib) << 20;
-    nix::unistd::ftruncate(&file, size).map_err(failed)?;
-    Ok(file)
-}
-
-fn map(file: &Arc<File>, offset: u64, address: u64, size: u64) -> Result<GuestRegionMmap<()>, MemoryError> {
+fn map((address, size): (u64, u64)) -> Result<GuestRegionMmap<()>, MemoryError> {
     let size = usize::try_from(size).map_err(|_| MemoryError::Overlap)?;
     let region = MmapRegion::build(
-        Some(FileOffset::from_arc(Arc::clone(file), offset)),
+        None,
         size,
         libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_SHARED | libc::MAP_NORESERVE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
     )
     .map_err(MemoryError::Map)?;
     unsafe_kernel::exclude_from_dumps(&region).map_err(MemoryError::Advise)?;
+    unsafe_kernel::prefer_huge_pages(&region);
+    unsafe_kernel::name_mapping(&region, c"nacre-guest");
     GuestRegionMmap::new(region, GuestAddress(address)).ok_or(MemoryError::Overlap)
 }
 

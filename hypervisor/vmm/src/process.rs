@@ -27,8 +27,6 @@ pub enum ProcessError {
 /// See [`ProcessError`].
 pub fn confine() -> Result<OwnedFd, ProcessError> {
     let refused = |what| move |errno| ProcessError::Refused(what, errno);
-    let first_unwanted = CONTROL_FD.unsigned_abs() + 1;
-    unsafe_kernel::close_from(first_unwanted).map_err(refused("close_range"))?;
     let control = unsafe_kernel::inherited(CONTROL_FD).ok_or(ProcessError::NoControl)?;
     // SECURITY: a guest that takes over this process gains nothing by executing a set-user-ID program, and a
     // process of the same user can neither trace it nor read its memory.
@@ -36,6 +34,8 @@ pub fn confine() -> Result<OwnedFd, ProcessError> {
     prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))?;
     // A shim that was killed before this line is noticed by the closed control socket.
     unsafe_kernel::die_with_parent().map_err(refused("PR_SET_PDEATHSIG"))?;
+    let first_unwanted = CONTROL_FD.unsigned_abs() + 1;
+    unsafe_kernel::close_from(first_unwanted).map_err(refused("close_range"))?;
     Ok(control)
 }
 

@@ -1,6 +1,7 @@
 //! The system calls that have no safe wrapper.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -45,6 +46,27 @@ pub fn exclude_from_dumps(region: &MmapRegion) -> Result<(), Errno> {
     // SAFETY: the range is exactly one live mapping, and MADV_DONTDUMP does not change its contents.
     let result = unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTDUMP) };
     Errno::result(result).map(drop)
+}
+
+/// Asks for huge pages. A host without them gives small ones.
+pub fn prefer_huge_pages(region: &MmapRegion) {
+    // SAFETY: as in `exclude_from_dumps`.
+    unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE) };
+}
+
+/// Names a mapping in `/proc/<pid>/maps`, so that whoever counts memory can tell the guest's from ours. Kernels
+/// without `CONFIG_ANON_VMA_NAME` don't.
+pub fn name_mapping(region: &MmapRegion, name: &CStr) {
+    // SAFETY: the range is exactly one live mapping, and the kernel copies the name during the call.
+    unsafe {
+        libc::prctl(
+            libc::PR_SET_VMA,
+            libc::PR_SET_VMA_ANON_NAME,
+            region.as_ptr(),
+            region.size(),
+            name.as_ptr(),
+        )
+    };
 }
 
 /// The second word of KVM's report about an internal error.

@@ -22,7 +22,11 @@ const MSR_MTRR_DEFAULT_TYPE: u32 = 0x2ff;
 /// Enabled, write-back: with MTRRs off a kernel would take all memory for uncached.
 const MTRR_WRITE_BACK: u64 = 1 << 11 | 6;
 
-pub(super) fn start_at(vcpu: &VcpuFd, entry: u64) -> Result<(), CpuError> {
+/// Makes the first CPU ready to run at `entry`, for the tables that [`crate::boot::place`] has made.
+///
+/// # Errors
+/// KVM refuses one of the requests.
+pub fn start_at(vcpu: &VcpuFd, entry: u64) -> Result<(), CpuError> {
     set_segments(vcpu)?;
     let registers = kvm_regs { rip: entry, rsi: layout::ZERO_PAGE, rflags: RFLAGS, ..Default::default() };
     vcpu.set_regs(&registers).map_err(failed(0, "KVM_SET_REGS"))?;

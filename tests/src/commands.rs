@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::bench;
 use crate::cases::{self, Test};
 use crate::context::{Context, ctr, prefix};
 use crate::failure::{Failure, chain, check};
@@ -23,6 +24,12 @@ const FIRST: &str = "first-container";
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.action {
         Action::Run(selection) => tests(&selection),
+        Action::Bench(measuring) => {
+            import(&measuring.images, &measuring.options)?;
+            let result = bench::run(&measuring);
+            leftovers::remove_containers(&measuring.options, |name| name.starts_with(&prefix("bench")));
+            result.map(|()| ExitCode::SUCCESS)
+        }
         Action::One { name, options } => Ok(one(&name, &options)),
     }
 }

@@ -121,7 +121,7 @@ impl<'a> Launch<'a> {
         let mut command = match self.specification {
             Some(_) => {
                 self.create()?;
-                self.ctr(&["task", "start", "--detach", "--null-io"], &[self.id.clone()])
+                self.ctr(&["task", "start", "--detach", "--null-io"], std::slice::from_ref(&self.id))
             }
             None => self.ctr(&["run", "--detach", "--null-io"], &self.arguments()),
         };
@@ -153,7 +153,7 @@ impl<'a> Launch<'a> {
     fn attached(&self, more: &[&str]) -> Result<Command, Failure> {
         if self.specification.is_some() {
             self.create()?;
-            return Ok(self.ctr(&["task", "start"], &[self.id.clone()]));
+            return Ok(self.ctr(&["task", "start"], std::slice::from_ref(&self.id)));
         }
         let words: Vec<&str> = ["run", "--rm"].into_iter().chain(more.iter().copied()).collect();
         Ok(self.ctr(&words, &self.arguments()))

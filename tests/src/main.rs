@@ -4,6 +4,7 @@
 //! themselves: what fails there is wrong in the test. Each test is a process of its own with a deadline; its
 //! containers carry its name, so that what it leaves behind is found, reported and removed.
 
+mod bench;
 mod cases;
 mod commands;
 mod containerd;

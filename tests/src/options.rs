@@ -18,6 +18,8 @@ pub struct Arguments {
 pub enum Action {
     /// Run the tests whose names contain one of the filters, or all.
     Run(Selection),
+    /// Measure starting and idling containers; a line of JSON for each sample.
+    Bench(Measuring),
     /// Run one test in this process (what `run` starts for each test).
     #[command(hide = true)]
     One {
@@ -39,6 +41,26 @@ pub struct Selection {
     /// Tests that run at the same time.
     #[arg(long, default_value_t = 2)]
     pub jobs: usize,
+    /// A folder with tar files of images, imported when containerd hasn't got them.
+    #[arg(long, default_value = "/payload/images")]
+    pub images: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub options: Options,
+}
+
+/// What is measured, and how often.
+#[derive(Args, Debug)]
+pub struct Measuring {
+    /// Samples of what takes a start.
+    #[arg(long, default_value_t = 20)]
+    pub runs: u32,
+    /// Samples of what takes an idle container.
+    #[arg(long, default_value_t = 3)]
+    pub idle_runs: u32,
+    /// How long an idle container is watched.
+    #[arg(long, default_value_t = 10)]
+    pub idle_seconds: u64,
     /// A folder with tar files of images, imported when containerd hasn't got them.
     #[arg(long, default_value = "/payload/images")]
     pub images: PathBuf,

@@ -1,6 +1,6 @@
 //! Memory and CPU.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Test;
 use crate::containerd;
@@ -41,8 +41,19 @@ fn memory_of_exec(context: &Context) -> Outcome {
     task.end()
 }
 
+/// `ctr` mounts no cgroups into a container.
+fn with_cgroups(spec: &mut Value) {
+    let options = json!(["ro", "nosuid", "noexec", "nodev"]);
+    let mount =
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options });
+    if let Some(mounts) = spec["mounts"].as_array_mut() {
+        mounts.push(mount);
+    }
+}
+
 fn update(context: &Context) -> Outcome {
-    let container = context.container("a").flags(&["--memory-limit", "134217728"]);
+    let container =
+        context.container("a").flags(&["--memory-limit", "134217728"]).specification(with_cgroups);
     let task = container.command(&["sleep", "1000"]).detach()?;
     let limit = |name: &str| -> Result<String, Failure> {
         let shown = task.exec(name, &["sh", "-c", &format!("{CGROUP}memory.max")])?;
@@ -65,7 +76,7 @@ fn update(context: &Context) -> Outcome {
 
 fn cpu(context: &Context) -> Outcome {
     let container = context.container("a").flags(&["--cpu-quota", "40000", "--cpu-period", "80000"]);
-    let shown = container.script(&format!("{CGROUP}cpu.max")).run()?;
+    let shown = container.specification(with_cgroups).script(&format!("{CGROUP}cpu.max")).run()?;
     if shown.stderr.contains("No such file") {
         return context.cannot_run("the node has no cgroup v2");
     }

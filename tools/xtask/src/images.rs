@@ -69,14 +69,6 @@ pub fn print() -> Result<(), Error> {
     Ok(())
 }
 
-/// The tar file of the demonstration's image.
-///
-/// # Errors
-/// A package can't be fetched, or the cache can't be written.
-pub fn demo() -> Result<PathBuf, Error> {
-    build(&demo::RECIPE)
-}
-
 fn build(recipe: &Recipe) -> Result<PathBuf, Error> {
     let packages = debian::resolve(recipe.packages)?;
     let probe = if recipe.probe { probe()? } else { Vec::new() };

@@ -1,8 +1,10 @@
 //! Everything a developer runs: `cargo xtask demo`, `test`, `node`, `guest`, `bench`.
 
+mod bench;
 mod cache;
 mod command;
 mod debian;
+mod demo;
 mod error;
 mod guest;
 mod images;
@@ -28,6 +30,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measurements in the test node.
+    Bench(bench::Arguments),
+    /// Set everything up and run a container in its own virtual machine.
+    Demo,
     /// Build what runs in a pod's machine before its containers: kernel and initrd.
     Guest(guest::Arguments),
     /// Make the OCI images of the tests and of the demonstration, and print where they are.
@@ -51,6 +57,8 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Guest(arguments) => guest::run(&arguments)?,
         Task::Images => images::print()?,
         // These choose their exit status themselves.
+        Task::Bench(arguments) => return bench::run(&arguments),
+        Task::Demo => return demo::run(),
         Task::Node(arguments) => return node::task(arguments),
         Task::Test(arguments) => return test::run(&arguments),
     }

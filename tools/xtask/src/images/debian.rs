@@ -38,11 +38,18 @@ pub fn resolve(packages: &[&str]) -> Result<Vec<String>, Error> {
     };
     // A fresh machine has no package lists yet.
     let text = ask().or_else(|_| {
-        command::run("apt-update", Command::new("apt-get").args(["-o", "DPkg::Lock::Timeout=600", "update"]))?;
+        command::run(
+            "apt-update",
+            Command::new("apt-get").args(["-o", "DPkg::Lock::Timeout=600", "update"]),
+        )?;
         ask()
     })?;
-    let mut names: Vec<String> =
-        text.lines().filter(|line| line.starts_with('\'')).filter_map(file_name).filter(needed).collect();
+    let mut names: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with('\''))
+        .filter_map(file_name)
+        .filter(|file| needed(file))
+        .collect();
     names.sort();
     Ok(names)
 }
@@ -143,7 +150,7 @@ fn file_name(line: &str) -> Option<String> {
     line.split(' ').nth(1).map(str::to_owned)
 }
 
-fn needed(file: &String) -> bool {
+fn needed(file: &str) -> bool {
     !NOT_NEEDED.iter().any(|name| file.starts_with(&format!("{name}_")))
 }
 
@@ -162,9 +169,10 @@ mod tests {
 
     #[test]
     fn file_names_come_from_apts_lines() {
-        let line = "'http://archive/x/libc6_2.36-9%2bdeb12u14_amd64.deb' libc6_2.36-9+deb12u14_amd64.deb 2759320";
+        let line =
+            "'http://archive/x/libc6_2.36-9%2bdeb12u14_amd64.deb' libc6_2.36-9+deb12u14_amd64.deb 2759320";
         assert_eq!(file_name(line).as_deref(), Some("libc6_2.36-9+deb12u14_amd64.deb"));
-        assert!(needed(&"libc6_2.36_amd64.deb".to_owned()));
-        assert!(!needed(&"tar_1.34_amd64.deb".to_owned()));
+        assert!(needed("libc6_2.36_amd64.deb"));
+        assert!(!needed("tar_1.34_amd64.deb"));
     }
 }

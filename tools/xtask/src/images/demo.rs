@@ -3,7 +3,7 @@
 use oci_spec::image::ConfigBuilder;
 
 use super::debian;
-use super::layer::{Kind, Entry, Layer};
+use super::layer::{Entry, Kind, Layer};
 use super::layout::Image;
 use super::{Inputs, Recipe};
 use crate::error::Error;

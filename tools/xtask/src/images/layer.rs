@@ -156,11 +156,8 @@ fn append<W: Write>(tar: &mut Builder<W>, entry: &Entry) -> std::io::Result<()> 
     header.set_mtime(entry.mtime);
     header.set_size(0);
     // containerd reads names over 100 bytes from either extension; attributes only from PAX records.
-    let attributes: Vec<(String, &[u8])> = entry
-        .xattrs
-        .iter()
-        .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
-        .collect();
+    let attributes: Vec<(String, &[u8])> =
+        entry.xattrs.iter().map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice())).collect();
     tar.append_pax_extensions(attributes.iter().map(|(name, value)| (name.as_str(), *value)))?;
     let device = |header: &mut Header, kind, major, minor| {
         header.set_entry_type(kind);

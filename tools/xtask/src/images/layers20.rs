@@ -17,10 +17,13 @@ pub(super) const RECIPE: Recipe = Recipe {
 /// Layers of the image.
 const LAYERS: usize = 20;
 
+/// What a layer has beside the ordinary.
+type Change = fn(&mut Layer);
+
 fn make(inputs: &Inputs) -> Result<Image, Error> {
     let mut layers = vec![busybox::base(inputs)?];
     layers.extend((1..LAYERS).map(ordinary));
-    let changes: [(usize, fn(&mut Layer)); 8] = [
+    let changes: [(usize, Change); 8] = [
         (1, lower),
         (2, links),
         (3, devices),
@@ -44,7 +47,7 @@ fn ordinary(number: usize) -> Layer {
     layer.directory("many").directory("data");
     layer.file(&format!("many/layer-{number}"), format!("from layer {number}\n"));
     layer.file("data/last-writer", format!("layer {number}\n"));
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         // Odd layers' files disappear again, one layer later.
         layer.whiteout(&format!("many/layer-{}", number - 1));
     }
@@ -80,7 +83,9 @@ fn devices(layer: &mut Layer) {
     layer.add(Entry::new("odd/setuid", Kind::File(b"s".to_vec())).mode(0o4755));
     layer.add(Entry::new("odd/sticky", Kind::Directory).mode(0o1777));
     layer.add(Entry::new("odd/setgid", Kind::Directory).mode(0o2775).owner(7, 8));
-    layer.add(Entry::new("odd/owner", Kind::File(b"o".to_vec())).mode(0o000).owner(4_000_000_000, 3_000_000_000));
+    layer.add(
+        Entry::new("odd/owner", Kind::File(b"o".to_vec())).mode(0o000).owner(4_000_000_000, 3_000_000_000),
+    );
     let mut old = Entry::new("odd/old", Kind::File(b"1970".to_vec()));
     old.mtime = 1;
     let mut new = Entry::new("odd/future", Kind::File(b"2100".to_vec()));

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use oci_spec::image::{
-    Arch, Config, DescriptorBuilder, Descriptor, HistoryBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
-    ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder, Sha256Digest,
+    Arch, Config, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfigurationBuilder,
+    ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder,
+    Sha256Digest,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};

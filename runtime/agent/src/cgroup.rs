@@ -4,8 +4,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 mod oom;
@@ -18,6 +16,7 @@ pub use resources::{fit, update};
 pub use stats::stats;
 
 use crate::id::ContainerId;
+use crate::signal;
 use watch::FileWatch;
 
 /// Where cgroup v2 is mounted.
@@ -64,14 +63,8 @@ impl Cgroup {
     }
 
     /// Sends a signal to all its processes.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        for pid in self.processes()? {
-            match kill(pid, signal) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
+    pub fn signal(&self, signal: signal::Number) -> io::Result<()> {
+        self.processes()?.into_iter().try_for_each(|pid| signal.send_to(pid))
     }
 
     /// Stops all its processes or lets them go on; returns when that is so.

@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use nix::sys::signal::Signal;
 use oci_spec::runtime::{self, LinuxSeccomp};
 use tokio::sync::oneshot;
 
@@ -18,6 +17,7 @@ use crate::id::{ContainerId, ExecId};
 use crate::lock::lock;
 use crate::process::{Process, Spawned};
 use crate::reaper::Reaper;
+use crate::signal;
 use crate::spawner::{ExecOrder, Order, Spawner};
 use crate::stdio::Wanted;
 use crate::teardown::Teardown;
@@ -101,11 +101,6 @@ impl Container {
     /// Its cgroup.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
-    }
-
-    /// Its first process.
-    pub fn init(&self) -> &Arc<Process> {
-        &self.init
     }
 
     /// Lets the first process run its program; the reason if that can't be executed.
@@ -238,16 +233,13 @@ impl Container {
 
     /// Sends a signal: to all processes without a name, else to the one named.
     pub fn signal(&self, exec: &str, number: u32) -> Reply<()> {
+        let signal = signal::Number::parse(number)?;
         if !exec.is_empty() {
-            return self.process(exec)?.signal(number);
+            return self.process(exec)?.signal(signal);
         }
-        if number == Signal::SIGKILL as u32 {
+        if signal == signal::Number::KILL {
             return self.cgroup.kill().doing("kill the container's processes");
         }
-        let signal = i32::try_from(number)
-            .ok()
-            .and_then(|number| Signal::try_from(number).ok())
-            .ok_or_else(|| Failure::invalid(format!("signal {number}")))?;
         self.cgroup.signal(signal).doing("send the signal to the container's processes")
     }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use slog::{Logger, error, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 mod cgroup;
 mod clock;
@@ -37,6 +37,7 @@ mod reaper;
 mod rpc;
 mod sandbox;
 mod server;
+mod signal;
 mod spawner;
 mod spec;
 mod stdio;
@@ -127,8 +128,8 @@ fn start_spawner() -> Reply<Spawner> {
 
 async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -> Reply<()> {
     let signals = Reaper::signals().doing("listen for the end of children")?;
-    let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).doing("listen for SIGINT")?;
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).doing("listen for SIGINT")?;
     let reaper = Arc::new(Reaper::default());
     let reaping = tokio::spawn({
         let reaper = Arc::clone(&reaper);
@@ -146,8 +147,14 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
     }
     let result = tokio::select! {
         () = sandbox.ended.notified() => Ok(()),
-        _ = terminate.recv() => Ok(sandbox.destroy().await),
-        _ = interrupt.recv() => Ok(sandbox.destroy().await),
+        _ = terminate.recv() => {
+            sandbox.destroy().await;
+            Ok(())
+        }
+        _ = interrupt.recv() => {
+            sandbox.destroy().await;
+            Ok(())
+        }
         _ = reaping => Err(Failure::new(nacre_protocol::ttrpc::Code::INTERNAL, "children can't be collected")),
     };
     info!(log, "ending");

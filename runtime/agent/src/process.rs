@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use nacre_protocol::ttrpc::Code;
 use nix::unistd::Pid;
 use oci_spec::runtime;
-use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Doing, Failure, Reply};
 use crate::reaper::Reaper;
+use crate::signal;
 use crate::spawner::{Born, Launch, Order, ProgramError, SpawnError, Spawner};
 use crate::stdio::{self, Reader, Streams, Terminal, Wanted};
 
@@ -85,12 +86,9 @@ impl Process {
         let handle =
             pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from).doing("open the process")?;
         let terminal = born.terminal.take().map(Terminal::new).transpose().doing("take the terminal")?;
-        if let (Some(terminal), Some(size)) = (&terminal, console) {
-            let rows = u16::try_from(size.height()).unwrap_or(u16::MAX);
-            let columns = u16::try_from(size.width()).unwrap_or(u16::MAX);
-            if rows > 0 && columns > 0 {
-                terminal.resize(rows, columns).doing("set the terminal's size")?;
-            }
+        // A container's first process has not begun yet; an added one has set the size itself.
+        if let (Some(terminal), Some((rows, columns))) = (&terminal, stdio::wanted_size(console)) {
+            terminal.resize(rows, columns).doing("set the terminal's size")?;
         }
         Ok((handle, terminal, born.release()?))
     }
@@ -129,15 +127,8 @@ impl Process {
     }
 
     /// Sends it a signal; a process that has ended takes any.
-    pub fn signal(&self, number: u32) -> Reply<()> {
-        let signal = i32::try_from(number)
-            .ok()
-            .and_then(rustix::process::Signal::from_named_raw)
-            .ok_or_else(|| Failure::invalid(format!("signal {number}")))?;
-        match pidfd_send_signal(&self.handle, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(io::Error::from(errno)).doing("send the signal"),
-        }
+    pub fn signal(&self, signal: signal::Number) -> Reply<()> {
+        signal.send(self.handle.as_fd()).doing("send the signal")
     }
 
     /// Sets the size of its terminal.

@@ -19,6 +19,7 @@ use crate::id::{ContainerId, ExecId};
 use crate::lock::lock;
 use crate::process::Process;
 use crate::reaper::Reaper;
+use crate::signal;
 use crate::spawner::{CreateOrder, Order, Spawner};
 use crate::spec;
 use crate::stdio::{Connections, StreamPorts, Wanted};
@@ -124,7 +125,7 @@ impl Sandbox {
         let teardown = std::mem::take(&mut lock(&self.shared).teardown);
         self.undo(teardown).await;
         if let Some(holder) = self.pid_namespace.get() {
-            let _ = holder.signal(9);
+            let _ = holder.signal(signal::Number::KILL);
         }
     }
 

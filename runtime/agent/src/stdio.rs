@@ -19,7 +19,7 @@ mod terminal;
 
 pub use end::{Reader, Writer};
 pub use ports::{Connection, PortError, StreamPorts};
-pub use terminal::Terminal;
+pub use terminal::{Terminal, set_size, wanted_size};
 
 use crate::spawner::Stdio;
 
@@ -45,7 +45,7 @@ pub enum Wanted {
 /// The agent's side of a process's streams.
 pub enum Streams {
     /// For the reading and writing calls.
-    Direct(Direct),
+    Direct(Box<Direct>),
     /// Joined to connections; the tasks end with this.
     Relayed(Relayed),
 }
@@ -114,11 +114,11 @@ impl Prepared {
             (Ours::Terminal, None) => (None, None, None),
         };
         match self.wanted {
-            Wanted::Calls => Streams::Direct(Direct {
+            Wanted::Calls => Streams::Direct(Box::new(Direct {
                 stdin: Mutex::new(stdin),
                 stdout: Mutex::new(stdout),
                 stderr: Mutex::new(stderr),
-            }),
+            })),
             Wanted::Connections(connections) => {
                 let mut tasks = JoinSet::new();
                 if let (Some(connection), Some(writer)) = (connections.stdin, stdin) {

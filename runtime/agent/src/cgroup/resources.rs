@@ -14,12 +14,11 @@ use crate::id::ContainerId;
 pub fn fit(resources: &mut LinuxResources) {
     resources.set_block_io(None).set_network(None).set_rdma(None).set_devices(None);
     let own = Path::new(ROOT).join(AGENT);
-    if !own.join("memory.swap.max").exists() {
-        if let Some(memory) = resources.memory().as_ref() {
-            let mut memory = *memory;
-            memory.set_swap(None);
-            resources.set_memory(Some(memory));
-        }
+    if let Some(mut memory) = *resources.memory()
+        && !own.join("memory.swap.max").exists()
+    {
+        memory.set_swap(None);
+        resources.set_memory(Some(memory));
     }
     let pages = resources.hugepage_limits().clone().unwrap_or_default();
     let known = |page: &str| own.join(format!("hugetlb.{page}.max")).exists();

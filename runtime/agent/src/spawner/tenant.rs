@@ -4,7 +4,8 @@
 //! only as text. The order of the steps is that of runc's `setns_init_linux.go`.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process;
@@ -25,6 +26,7 @@ use super::helper::{Made, master_from};
 use super::order::{ExecOrder, Problem, Report, Stdio};
 use super::program::Program;
 use crate::error::chain;
+use crate::stdio::{set_size, wanted_size};
 
 /// Makes the process. `init` is the process descriptor of the container's first process.
 pub(super) fn spawn(report: &OwnedFd, order: &ExecOrder, init: &OwnedFd, stdio: Stdio) -> Made {
@@ -107,6 +109,10 @@ fn prepare(
             // It closes the socket itself.
             let socket = std::os::fd::IntoRawFd::into_raw_fd(theirs);
             setup_console(syscall, socket, false).map_err(|e| failed("make the terminal", &e))?;
+            if let Some((rows, columns)) = wanted_size(process.console_size().as_ref()) {
+                set_size(io::stdin().as_fd(), rows, columns)
+                    .map_err(|e| failed("set the terminal's size", &e))?;
+            }
         }
         (Stdio::Terminal, None) => {
             return Err(Problem::Other("a terminal without a way to hand it out".into()));
@@ -145,7 +151,7 @@ fn become_user(
     if !no_new_privileges {
         filter_system_calls(order)?;
     }
-    set_ids(syscall, Uid::from_raw(user.uid()), Gid::from_raw(user.gid()))?;
+    set_ids(Uid::from_raw(user.uid()), Gid::from_raw(user.gid()))?;
     reset_effective(syscall).map_err(|e| failed("reset the capabilities", &e))?;
     if let Some(capabilities) = process.capabilities() {
         drop_privileges(capabilities, syscall).map_err(|e| failed("drop capabilities", &e))?;
@@ -154,7 +160,7 @@ fn become_user(
 }
 
 /// As libcontainer's `set_id`, which takes ids of another version of nix.
-fn set_ids(_: &dyn Syscall, uid: Uid, gid: Gid) -> Result<(), Problem> {
+fn set_ids(uid: Uid, gid: Gid) -> Result<(), Problem> {
     use nix::sys::prctl::set_keepcaps;
     use nix::unistd::{setresgid, setresuid};
     set_keepcaps(true).map_err(|e| failed("keep the capabilities", &e))?;

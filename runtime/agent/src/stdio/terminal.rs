@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use oci_spec::runtime;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -44,11 +45,23 @@ impl Terminal {
 
     /// Sets the size, in characters.
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
-        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the descriptor is an open terminal and `size` is the structure that TIOCSWINSZ reads.
-        unsafe { ioctl::set_window_size(self.0.0.as_raw_fd(), &raw const size) }?;
-        Ok(())
+        set_size(self.0.0.get_ref().as_fd(), rows, columns)
     }
+}
+
+/// Sets the size of a terminal, given either end of it.
+pub fn set_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open and `size` is the structure that TIOCSWINSZ reads.
+    unsafe { ioctl::set_window_size(terminal.as_raw_fd(), &raw const size) }?;
+    Ok(())
+}
+
+/// The rows and columns of a specification, if they are any.
+pub fn wanted_size(size: Option<&runtime::Box>) -> Option<(u16, u16)> {
+    let size = size?;
+    let fit = |value: u64| u16::try_from(value).ok().filter(|value| *value > 0);
+    Some((fit(size.height())?, fit(size.width())?))
 }
 
 impl Shared {

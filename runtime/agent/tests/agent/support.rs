@@ -11,8 +11,8 @@ use nacre_protocol::health_ttrpc::HealthClient;
 use nacre_protocol::oci;
 use nacre_protocol::protobuf::MessageField;
 use nacre_protocol::ttrpc;
-use nacre_protocol::ttrpc::context::Context;
 use nacre_protocol::ttrpc::r#async::Client;
+use nacre_protocol::ttrpc::context::Context;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -101,10 +101,14 @@ impl Agent {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for name in ["sh", "cat", "echo", "sleep", "id", "env", "stty", "true", "ls", "mount", "grep", "dd", "hostname", "pwd", "sync"] {
+        for name in [
+            "sh", "cat", "echo", "sleep", "id", "env", "stty", "true", "ls", "mount", "grep", "dd",
+            "hostname", "pwd", "sync",
+        ] {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n").unwrap();
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+            .unwrap();
         root
     }
 
@@ -143,8 +147,12 @@ impl Agent {
     }
 
     async fn read(&self, id: &str, exec: &str, stderr: bool) -> String {
-        let request =
-            ReadStreamRequest { container_id: id.into(), exec_id: exec.into(), len: 65536, ..Default::default() };
+        let request = ReadStreamRequest {
+            container_id: id.into(),
+            exec_id: exec.into(),
+            len: 65536,
+            ..Default::default()
+        };
         let mut all = Vec::new();
         loop {
             let read = match stderr {
@@ -161,8 +169,12 @@ impl Agent {
 
     /// Reads until the output contains the text.
     pub async fn read_until(&self, id: &str, exec: &str, text: &str) -> String {
-        let request =
-            ReadStreamRequest { container_id: id.into(), exec_id: exec.into(), len: 4096, ..Default::default() };
+        let request = ReadStreamRequest {
+            container_id: id.into(),
+            exec_id: exec.into(),
+            len: 4096,
+            ..Default::default()
+        };
         let mut all = String::new();
         while !all.contains(text) {
             let data = self.calls.read_stdout(context(), &request).await.unwrap().data;
@@ -183,13 +195,18 @@ impl Agent {
     }
 
     pub async fn wait(&self, id: &str, exec: &str) -> ttrpc::Result<i32> {
-        let request = WaitProcessRequest { container_id: id.into(), exec_id: exec.into(), ..Default::default() };
+        let request =
+            WaitProcessRequest { container_id: id.into(), exec_id: exec.into(), ..Default::default() };
         self.calls.wait_process(context(), &request).await.map(|reply| reply.status)
     }
 
     pub async fn signal(&self, id: &str, exec: &str, signal: u32) -> ttrpc::Result<()> {
-        let request =
-            SignalProcessRequest { container_id: id.into(), exec_id: exec.into(), signal, ..Default::default() };
+        let request = SignalProcessRequest {
+            container_id: id.into(),
+            exec_id: exec.into(),
+            signal,
+            ..Default::default()
+        };
         self.calls.signal_process(context(), &request).await.map(drop)
     }
 
@@ -245,7 +262,11 @@ pub fn spec(root: &Path, args: &[&str]) -> oci::Spec {
         Mounts: vec![
             mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount(
+                "/dev/pts",
+                "devpts",
+                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            ),
             mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64k"]),
             mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
             mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
@@ -263,4 +284,78 @@ pub fn spec(root: &Path, args: &[&str]) -> oci::Spec {
         }),
         ..Default::default()
     }
+}
+
+impl Agent {
+    /// What the agent's own view holds: mounts, files, cgroups and processes.
+    pub fn inside(&self) -> Vec<String> {
+        let inner = children(self.pid()).pop().expect("the inner process");
+        let mut all = Vec::new();
+        let mounts = fs::read_to_string(format!("/proc/{inner}/mountinfo")).unwrap();
+        all.extend(
+            mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|place| format!("mount {place}")),
+        );
+        let root = PathBuf::from(format!("/proc/{inner}/root"));
+        for folder in ["run", "sys/fs/cgroup"] {
+            list(&root, &root.join(folder), &mut all);
+        }
+        all.extend(children(inner).into_iter().filter(|pid| lives(*pid)).map(|pid| format!("process {pid}")));
+        all.sort();
+        all
+    }
+}
+
+impl Agent {
+    /// Runs a command in the agent's network; whether it succeeded.
+    pub fn run_inside(&self, command: &[&str]) -> bool {
+        let inner = children(self.pid()).pop().expect("the inner process").to_string();
+        let status = std::process::Command::new("nsenter").args(["-t", &inner, "-n"]).args(command).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether a process has not ended; one that has is collected in a moment.
+fn lives(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
+}
+
+/// Folders and files, without the many that the kernel keeps in each cgroup.
+fn list(root: &Path, folder: &Path, all: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let is_folder = entry.file_type().unwrap().is_dir();
+        // Made once, with the first container.
+        let lasting = ["run/nacre", "run/kata-containers"]
+            .iter()
+            .any(|prefix| name == *prefix || name == format!("{prefix}/state"));
+        if (is_folder || name.starts_with("run")) && !lasting {
+            all.push(name);
+        }
+        if is_folder {
+            list(root, &path, all);
+        }
+    }
+}
+
+/// What of the machine an agent could change: mounts, name, links, cgroups.
+pub fn machine() -> Vec<String> {
+    let mut all = vec![fs::read_to_string("/proc/sys/kernel/hostname").unwrap()];
+    all.push(fs::read_to_string("/proc/self/mountinfo").unwrap());
+    all.push(fs::read_to_string("/proc/net/dev").unwrap().lines().count().to_string());
+    for folder in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        all.extend(
+            entries
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .filter(|name| name.contains("nacre-agent")),
+        );
+    }
+    all
 }

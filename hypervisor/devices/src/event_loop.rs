@@ -28,6 +28,13 @@ pub(crate) struct Poller<'a> {
     worker: u32,
 }
 
+#[cfg(test)]
+impl<'a> Poller<'a> {
+    pub fn for_test(epoll: &'a Epoll) -> Self {
+        Self { epoll, worker: 0 }
+    }
+}
+
 impl Poller<'_> {
     /// Reports `events` of `source` under `token` from now on.
     pub fn add(&self, source: &impl AsRawFd, token: u32, events: EventSet) -> io::Result<()> {

@@ -32,9 +32,6 @@ pub enum GuestFault {
         /// What there should be.
         needed: usize,
     },
-    /// The driver said that it is ready before features were agreed.
-    #[error("the driver started the device before features were agreed")]
-    StartedWithoutFeatures,
     /// A vsock packet says that it is longer than its chain.
     #[error("a vsock packet claims {claimed} bytes of payload and has {present}")]
     VsockLength {

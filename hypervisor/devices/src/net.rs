@@ -124,5 +124,11 @@ impl Backend for Interface {
     }
 }
 
+/// An interface over a socket that keeps frames apart, as a tap does.
+#[cfg(test)]
+pub(crate) fn over_socket(wiring: Wiring, tap: File) -> Device {
+    over(wiring, Config { tap, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 }, |_, _| Ok(())).unwrap()
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The entropy device (virtio 1.2, 5.4).
 
+mod entropy;
+
 use std::io;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
@@ -50,7 +52,7 @@ impl Backend for Rng {
             };
             let count = chain.writable.len().min(MAX_REQUEST);
             let bytes = entropy.get_mut(..count).unwrap_or_default();
-            fill(bytes)?;
+            entropy::fill(bytes)?;
             chain.writable.write(bytes)?;
             queue.push_used(chain.head, count)?;
         }
@@ -61,24 +63,6 @@ impl Backend for Rng {
     fn deactivate(&mut self, _: Poller<'_>) {
         self.queue = None;
     }
-}
-
-#[allow(unsafe_code)]
-fn fill(mut bytes: &mut [u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        // SAFETY: the pointer and the length are those of a slice that is borrowed exclusively.
-        let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-        match usize::try_from(count) {
-            Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A virtual driver: it drives any device by its registers and its rings in guest memory, as a guest does.
 
 mod driver;
+mod hostile;
 mod ring;
 
 pub(crate) use driver::{Driver, NEEDS_RESET, register, run};

@@ -147,7 +147,10 @@ impl MmioDevice {
                 registers.started();
                 self.tell(Command::Activate(Activation { queues, features }));
             }
-            Err(_) => self.shared.needs_reset(),
+            Err(fault) => {
+                self.shared.needs_reset();
+                self.tell(Command::Report(fault));
+            }
         }
     }
 

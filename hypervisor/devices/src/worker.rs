@@ -11,7 +11,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::event_loop::Poller;
-use crate::fault::Fault;
+use crate::fault::{Fault, GuestFault};
 use crate::queue::ActiveQueue;
 use crate::transport::Shared;
 
@@ -27,6 +27,8 @@ const FAULT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// The driver started the device.
     Activate(Activation),
+    /// The driver could not start the device: for the log, at the worker's rate.
+    Report(GuestFault),
     /// The driver reset the device, and waits for the answer: no guest memory is touched after it.
     Reset(SyncSender<()>),
 }
@@ -125,17 +127,18 @@ impl Worker {
 
     fn obey(&mut self, poller: Poller<'_>) {
         while let Ok(command) = self.commands.try_recv() {
-            if self.active {
-                self.backend.deactivate(poller);
-                self.active = false;
-            }
             match command {
                 // Bells that rang before this are not lost: a device looks at all its queues when it starts.
                 Command::Activate(activation) => match self.backend.activate(activation, poller) {
                     Ok(()) => self.active = true,
                     Err(fault) => self.fail(&fault, poller),
                 },
+                Command::Report(fault) => self.report(&Fault::Guest(fault)),
                 Command::Reset(done) => {
+                    if self.active {
+                        self.backend.deactivate(poller);
+                        self.active = false;
+                    }
                     // The driver's side is gone only when the whole machine is.
                     let _ = done.send(());
                 }
@@ -159,6 +162,10 @@ impl Worker {
         self.backend.deactivate(poller);
         self.active = false;
         self.shared.needs_reset();
+        self.report(fault);
+    }
+
+    fn report(&mut self, fault: &Fault) {
         let now = Instant::now();
         if self.last_logged.is_none_or(|last| now.duration_since(last) >= FAULT_LOG_INTERVAL) {
             self.last_logged = Some(now);

@@ -1,3 +1,5 @@
+mod real_tap;
+
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -20,8 +22,7 @@ fn start(without: u64) -> (Driver, UnixDatagram) {
     theirs.set_nonblocking(true).unwrap();
     ours.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (wiring, interrupt, memory) = wiring();
-    let config = Config { tap: File::from(OwnedFd::from(theirs)), mac: [2, 0, 0, 0, 0, 1], mtu: MTU };
-    let mut driver = run(over(wiring, config, |_, _| Ok(())).unwrap(), interrupt, memory);
+    let mut driver = run(over_socket(wiring, File::from(OwnedFd::from(theirs))), interrupt, memory);
     driver.start(without);
     (driver, ours)
 }

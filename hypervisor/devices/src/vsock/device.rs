@@ -135,7 +135,7 @@ impl Sockets {
     /// Does for the host's side what a packet of the guest means.
     pub(super) fn react(&mut self, token: u32, reaction: Reaction, poller: Poller<'_>) -> io::Result<()> {
         match reaction {
-            Reaction::None | Reaction::Deliver | Reaction::Discard => {}
+            Reaction::None | Reaction::Deliver | Reaction::Discard | Reaction::Shutdown => {}
             Reaction::Accepted => {
                 self.greeter.done(token, poller);
                 if let Some(stream) = self.table.get(token)
@@ -145,7 +145,6 @@ impl Sockets {
                     connection.host_stopped_reading();
                 }
             }
-            Reaction::Shutdown => {}
             Reaction::Finished | Reaction::Gone | Reaction::Violation => {
                 return self.end_waiting(token, poller);
             }

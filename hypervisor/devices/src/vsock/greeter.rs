@@ -158,3 +158,6 @@ impl Greeter {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,9 @@ pub(super) struct Stream {
     /// Not found empty since the last edge.
     readable: bool,
     waits_for_room: bool,
+    /// The host was told that the guest sends no more, and that it reads no more.
+    told_end: bool,
+    told_deaf: bool,
 }
 
 /// What reading from the host gave.
@@ -54,6 +57,8 @@ impl Stream {
             spill: VecDeque::new(),
             readable: true,
             waits_for_room: false,
+            told_end: false,
+            told_deaf: false,
         }
     }
 
@@ -169,10 +174,12 @@ impl Stream {
     pub fn pass_shutdown_on(&mut self) {
         let Some(connection) = &self.connection else { return };
         // Fails only for a peer that is gone, which an event tells.
-        if !connection.guest_sends() && self.spill.is_empty() {
+        if !connection.guest_sends() && self.spill.is_empty() && !self.told_end {
+            self.told_end = true;
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-        if !connection.guest_receives() {
+        if !connection.guest_receives() && !self.told_deaf {
+            self.told_deaf = true;
             let _ = self.socket.shutdown(Shutdown::Read);
         }
     }

@@ -48,7 +48,7 @@ pub struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The guest's init announced it and reset the machine.
+    /// The guest's init announced it (`0x04` to port 0x505), which ends the machine at once.
     #[error("the guest powered off")]
     PowerOff,
     /// The guest reset the machine unannounced: a kernel panic does that.

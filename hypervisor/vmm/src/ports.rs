@@ -10,7 +10,8 @@ use crate::reports::{Report, Reporter, moment};
 const MARKERS: u16 = 0x80;
 const MARKER_KERNEL: u8 = 0x40;
 const MARKER_INIT: u8 = 0x41;
-/// QEMU's pvpanic interface (`docs/specs/pvpanic.rst` there): reading tells the supported events.
+/// QEMU's pvpanic interface (`docs/specs/pvpanic.rst` there): reading tells the supported events, and the guest's
+/// init announces its power-off here. That is the end: the kernel's way down to a reset would only cost exits.
 const PVPANIC: u16 = 0x505;
 const PANICKED: u8 = 1;
 const SHUTDOWN: u8 = 1 << 2;
@@ -28,18 +29,12 @@ pub struct Ports {
     reporter: Reporter,
     kernel_seen: AtomicBool,
     init_seen: AtomicBool,
-    shutdown_announced: AtomicBool,
 }
 
 impl Ports {
     /// Ports that report to `reporter`.
     pub fn new(reporter: Reporter) -> Self {
-        Self {
-            reporter,
-            kernel_seen: AtomicBool::new(false),
-            init_seen: AtomicBool::new(false),
-            shutdown_announced: AtomicBool::new(false),
-        }
+        Self { reporter, kernel_seen: AtomicBool::new(false), init_seen: AtomicBool::new(false) }
     }
 
     /// The guest reads `data.len()` bytes from `port`; a string instruction's repeats look the same.
@@ -59,18 +54,11 @@ impl Ports {
             (MARKERS, MARKER_KERNEL) => self.mark(&self.kernel_seen, 7),
             (MARKERS, MARKER_INIT) => self.mark(&self.init_seen, 8),
             (PVPANIC, event) if event & PANICKED != 0 => return Some(StopReason::Reset),
-            (PVPANIC, event) if event & SHUTDOWN != 0 => {
-                self.shutdown_announced.store(true, Ordering::Relaxed);
-            }
-            (KEYBOARD, PULSE_RESET) => return Some(self.end_of(StopReason::Reset)),
+            (PVPANIC, event) if event & SHUTDOWN != 0 => return Some(StopReason::PowerOff),
+            (KEYBOARD, PULSE_RESET) => return Some(StopReason::Reset),
             _ => {}
         }
         None
-    }
-
-    /// The reason for an end by `otherwise`, which is a power-off when the guest has announced one.
-    pub fn end_of(&self, otherwise: StopReason) -> StopReason {
-        if self.shutdown_announced.load(Ordering::Relaxed) { StopReason::PowerOff } else { otherwise }
     }
 
     fn mark(&self, seen: &AtomicBool, t: u8) {
@@ -97,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_a_power_off_only_when_it_was_announced() {
+    fn an_announced_power_off_a_panic_and_a_reset_end_the_machine() {
         let (reporter, _reports, _bell) = Reporter::new().unwrap();
         let ports = Ports::new(reporter);
-        assert_eq!(ports.write(0x64, &[0xfe]), Some(StopReason::Reset));
-        assert_eq!(ports.write(0x505, &[4]), None);
-        assert_eq!(ports.write(0x64, &[0xfe]), Some(StopReason::PowerOff));
-        assert_eq!(ports.end_of(StopReason::TripleFault), StopReason::PowerOff);
+        assert_eq!(ports.write(0x505, &[4]), Some(StopReason::PowerOff));
         assert_eq!(ports.write(0x505, &[1]), Some(StopReason::Reset));
+        assert_eq!(ports.write(0x64, &[0xfe]), Some(StopReason::Reset));
+        assert_eq!(ports.write(0x64, &[0xd1]), None);
+        assert_eq!(ports.write(0x505, &[2]), None);
     }
 
     #[test]

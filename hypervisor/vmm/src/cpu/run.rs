@@ -34,9 +34,9 @@ fn step(vcpu: &mut VcpuFd, ports: &Ports, bus: &MmioBus) -> Option<StopReason> {
         VcpuExit::IoIn(port, data) => ports.read(port, data),
         VcpuExit::IoOut(port, data) => return ports.write(port, data),
         VcpuExit::Intr | VcpuExit::IrqWindowOpen => {}
-        VcpuExit::Shutdown => return Some(ports.end_of(StopReason::TripleFault)),
+        VcpuExit::Shutdown => return Some(StopReason::TripleFault),
         VcpuExit::SystemEvent(EVENT_SHUTDOWN, _) => return Some(StopReason::PowerOff),
-        VcpuExit::SystemEvent(EVENT_RESET, _) => return Some(ports.end_of(StopReason::Reset)),
+        VcpuExit::SystemEvent(EVENT_RESET, _) => return Some(StopReason::Reset),
         VcpuExit::InternalError => {
             let suberror = unsafe_kernel::internal_suberror(vcpu);
             return Some(StopReason::KvmInternalError { suberror });

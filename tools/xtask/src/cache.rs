@@ -36,15 +36,6 @@ impl Key {
         self
     }
 
-    /// Adds a file's content.
-    ///
-    /// # Errors
-    /// The file can't be read.
-    pub fn add_file(&mut self, path: &Path) -> Result<&mut Self, Error> {
-        let content = fs::read(path).map_err(Error::file("can't read", path))?;
-        Ok(self.add(&path.display().to_string(), content))
-    }
-
     /// The finished key: 16 hexadecimal digits.
     pub fn finish(&self) -> String {
         self.0.clone().finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

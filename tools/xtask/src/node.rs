@@ -8,6 +8,7 @@ mod failure;
 mod image;
 mod kernel;
 mod run;
+mod soak;
 mod ssh;
 mod task;
 

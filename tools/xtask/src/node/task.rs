@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use clap::Subcommand;
 
 use super::run::Run;
-use super::{Node, Settings, Suite};
+use super::{Node, Settings, Suite, soak};
 use crate::error::Error;
 use crate::payload;
 use crate::progress::{Progress, seconds};
@@ -67,6 +67,12 @@ enum Action {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Starts virtual machines in it, two at a time, and says how many it survived.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = 120)]
+        minutes: u64,
+    },
     /// Ends it and removes what it wrote.
     Down,
     /// Says whether it is up, and how it runs.
@@ -94,6 +100,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Action::Push { from, to } => Node::find(suite, &name)?.push(&from, &to)?,
         Action::Pull { from, to } => Node::find(suite, &name)?.pull(&from, &to)?,
         Action::Console { follow } => console(suite, &name, follow)?,
+        Action::Soak { minutes } => soak::run(&Node::find(suite, &name)?, Duration::from_secs(minutes * 60))?,
         Action::Down => match Node::find(suite, &name) {
             Ok(node) => node.down()?,
             Err(Error::Node(super::Failure::NotUp { .. })) => println!("not up"),

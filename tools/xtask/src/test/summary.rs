@@ -35,11 +35,6 @@ impl Summary {
     pub fn failed(&self) -> bool {
         !self.failed.is_empty()
     }
-
-    /// Tests in all.
-    pub fn count(&self) -> usize {
-        self.passed + self.failed.len() + self.skipped.len()
-    }
 }
 
 impl Display for Summary {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::unistd::sync;
+use nix::unistd::{chdir, chroot, sync};
 
 use crate::cgroup;
 use crate::marker;
@@ -25,6 +25,19 @@ const MOUNTS: [(&str, &str, MsFlags, &str); 9] = [
     ("tmpfs", "/tmp", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=1777"),
     ("cgroup2", cgroup::ROOT, PLAIN, "nsdelegate"),
 ];
+
+/// Leaves the kernel's first file system for another one, in memory too: containers pivot away from their root, which
+/// the kernel refuses for the first one (`pivot_root(2)`).
+pub fn leave_first_root() -> io::Result<()> {
+    // A folder that the image has; what it holds afterwards is the new root.
+    let place = Path::new("/tmp");
+    mount(Some("root"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
+    chdir(place)?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    chroot(".")?;
+    chdir("/")?;
+    fs::create_dir("/etc")
+}
 
 /// Mounts the guest's file systems. One that can't be mounted is named; the others are mounted all the same.
 pub fn mount_all() -> Vec<String> {

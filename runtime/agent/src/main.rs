@@ -69,7 +69,11 @@ fn main() -> ExitCode {
 
 fn run_as_init() -> ExitCode {
     marker::started();
-    let failed = init::mount_all();
+    let mut failed = Vec::new();
+    if let Err(error) = init::leave_first_root() {
+        failed.push(format!("another root: {error}"));
+    }
+    failed.extend(init::mount_all());
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let options = Options::from_command_line(&line);
     let error = match run(&options, Bound::Later, &failed) {

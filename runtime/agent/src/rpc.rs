@@ -14,6 +14,8 @@ use nacre_protocol::health::{
     CheckRequest, HealthCheckResponse, VersionCheckResponse, health_check_response,
 };
 use nacre_protocol::health_ttrpc::{Health, create_health};
+use nacre_protocol::nacre::{ListProcessesRequest, ListProcessesResponse};
+use nacre_protocol::nacre_ttrpc::{Extension, create_extension};
 use nacre_protocol::protobuf::MessageField;
 use nacre_protocol::protobuf::well_known_types::empty::Empty;
 use nacre_protocol::ttrpc;
@@ -24,7 +26,7 @@ use oci_spec::runtime::LinuxResources;
 use slog::warn;
 
 use crate::cgroup;
-use crate::error::{Failure, Reply};
+use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 use crate::process::Output;
 use crate::sandbox::Sandbox;
@@ -33,11 +35,12 @@ use crate::{clock, copy_file, details, entropy, network};
 /// The version of the protocol.
 const PROTOCOL_VERSION: &str = "0.0.1";
 
-/// Both services, for a server.
+/// All services, for a server.
 pub fn services(sandbox: &Arc<Sandbox>) -> HashMap<String, Service> {
     let calls = Calls { sandbox: Arc::clone(sandbox) };
     let mut services = create_agent_service(Arc::new(calls.clone()));
-    services.extend(create_health(Arc::new(calls)));
+    services.extend(create_health(Arc::new(calls.clone())));
+    services.extend(create_extension(Arc::new(calls)));
     services
 }
 
@@ -447,5 +450,19 @@ impl Health for Calls {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             ..Default::default()
         })
+    }
+}
+
+#[async_trait]
+impl Extension for Calls {
+    async fn list_processes(
+        &self,
+        _: &TtrpcContext,
+        request: ListProcessesRequest,
+    ) -> ttrpc::Result<ListProcessesResponse> {
+        let container = self.sandbox.container(&request.container_id)?;
+        let processes = container.cgroup().processes().doing("list the processes")?;
+        let pids = processes.into_iter().filter_map(|pid| u32::try_from(pid.as_raw()).ok()).collect();
+        Ok(ListProcessesResponse { pids, ..Default::default() })
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn spawn(report: &OwnedFd, order: &ExecOrder, init: &OwnedFd, stdio: 
     Ok((pid, terminal))
 }
 
-fn own_user_namespace(init: i32) -> std::io::Result<bool> {
+fn own_user_namespace(init: i32) -> io::Result<bool> {
     let ours = fs::read_link("/proc/self/ns/user")?;
     let theirs = fs::read_link(format!("/proc/{init}/ns/user"))?;
     Ok(ours != theirs)

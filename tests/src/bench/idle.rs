@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::{Sample, Subject, memory, processes};
+use super::{Sample, Subject, memory, processes, start};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -28,8 +28,9 @@ pub fn measure(
     let used = processor_time(&pids).saturating_sub(before);
 
     let (mut own, mut guest) = (0, 0);
+    let size = if pids.len() > 1 { start::launch(&task.id)?["memory_mib"].as_u64() } else { None };
     for pid in &pids {
-        let memory = memory::of(*pid)?;
+        let memory = memory::of(*pid, size.map(|mib| mib * 1024))?;
         own += memory.own;
         guest += memory.guest;
     }

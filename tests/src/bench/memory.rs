@@ -4,9 +4,6 @@ use std::fs;
 
 use crate::failure::Failure;
 
-/// What the VMM calls the mapping that is its guest's memory.
-const GUEST: &str = "[anon:nacre-guest]";
-
 /// In KiB.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -16,25 +13,23 @@ pub struct Memory {
     pub guest: u64,
 }
 
-/// Of this process.
-pub fn of(pid: u32) -> Result<Memory, Failure> {
+/// Of this process. Its guest's memory is the mapping of exactly `guest` KiB, if it has a guest.
+pub fn of(pid: u32, guest: Option<u64>) -> Result<Memory, Failure> {
     let path = format!("/proc/{pid}/smaps");
     let text = fs::read_to_string(&path).map_err(Failure::io(path))?;
-    Ok(sum(&text))
+    Ok(sum(&text, guest))
 }
 
-fn sum(smaps: &str) -> Memory {
+fn sum(smaps: &str, guest: Option<u64>) -> Memory {
     let mut memory = Memory::default();
-    let mut of_guest = false;
+    let mut size = None;
     for line in smaps.lines() {
         let mut words = line.split_whitespace();
-        let (name, value) =
-            (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse::<u64>().ok()));
-        match (name, value) {
-            ("Rss:", Some(value)) if of_guest => memory.guest += value,
-            ("Pss:", Some(value)) if !of_guest => memory.own += value,
-            // A mapping's first line is its addresses, the others' first word ends with a colon.
-            (name, _) if !name.ends_with(':') => of_guest = line.ends_with(GUEST),
+        match (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) {
+            // The first of a mapping's numbers.
+            (Some("Size:"), value) => size = value,
+            (Some("Rss:"), Some(value)) if guest.is_some() && size == guest => memory.guest += value,
+            (Some("Pss:"), Some(value)) if guest.is_none() || size != guest => memory.own += value,
             _ => {}
         }
     }
@@ -47,8 +42,9 @@ mod tests {
 
     #[test]
     fn a_guests_memory_is_told_from_the_vmms_own() {
-        let smaps = "7f00-7f01 rw-p 0 00:00 0      [anon:nacre-guest]\nSize:  262144 kB\nRss: 50000 kB\nPss:   49000 kB\n\
-                     VmFlags: rd wr\n5500-5501 r-xp 0 08:01 7 /bin/x\nSize: 2000 kB\nRss: 900 kB\nPss:  700 kB\n";
-        assert_eq!(sum(smaps), Memory { own: 700, guest: 50000 });
+        let smaps = "7f00-7f01 rw-p 0 00:00 0 \nSize:  262144 kB\nRss: 50000 kB\nPss:   49000 kB\n\
+                     5500-5501 r-xp 0 08:01 7 /bin/x\nSize: 2000 kB\nRss: 900 kB\nPss:  700 kB\n";
+        assert_eq!(sum(smaps, Some(262_144)), Memory { own: 700, guest: 50000 });
+        assert_eq!(sum(smaps, None), Memory { own: 49700, guest: 0 });
     }
 }

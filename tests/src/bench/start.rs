@@ -30,14 +30,20 @@ pub fn sample(metric: &'static str, subject: &'static str, took: Duration) -> Sa
 
 /// From T1, the VMM's exec, to T10, the agent's ready message.
 fn exec_to_ready(id: &str) -> Result<Duration, Failure> {
-    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
-    let launches = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let Some(launch) = launches.into_iter().find(|launch| launch["id"] == id) else {
-        return wrong(format!("{TIMELINE} has no line for {id}"));
-    };
+    let launch = launch(id)?;
     let moment = |name: &str| launch["moments"][name].as_u64();
     match (moment("T1"), moment("T10")) {
         (Some(exec), Some(ready)) => Ok(Duration::from_nanos(ready.saturating_sub(exec))),
         _ => wrong(format!("a launch without T1 or T10: {launch}")),
+    }
+}
+
+/// What nacre wrote about the start of this container's VM.
+pub fn launch(id: &str) -> Result<Value, Failure> {
+    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
+    let mut launches = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    match launches.find(|launch| launch["id"] == id) {
+        Some(launch) => Ok(launch),
+        None => wrong(format!("{TIMELINE} has no line for {id}")),
     }
 }

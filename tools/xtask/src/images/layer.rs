@@ -204,14 +204,14 @@ mod tests {
     fn long_names_and_attributes_survive() {
         let name = "n".repeat(255);
         let mut layer = Layer::default();
-        layer.add(Entry::new(&name, Kind::File(b"x".to_vec())).xattr("user.a", b"\0binary\n"));
+        layer.add(Entry::new(&name, Kind::File(b"x".to_vec())).xattr("user.a", b"\0binary\xff"));
         let tar = layer.to_tar().unwrap();
         let mut archive = tar::Archive::new(tar.as_slice());
         let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
         assert_eq!(entry.path_bytes().as_ref(), name.as_bytes());
         let extensions = entry.pax_extensions().unwrap().unwrap();
         let found = extensions.map(Result::unwrap).find(|one| one.key_bytes() == b"SCHILY.xattr.user.a");
-        assert_eq!(found.unwrap().value_bytes(), b"\0binary\n");
+        assert_eq!(found.unwrap().value_bytes(), b"\0binary\xff");
     }
 
     #[test]

@@ -264,3 +264,6 @@ impl MmioBus {
         Some((self.devices.get(number)?, offset % layout::DEVICE_STRIDE))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,18 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A machine whose VMM and agent are there already.
+    #[cfg(test)]
+    pub fn attached(
+        vmm: Vmm,
+        agent: Agent,
+        folder: StateFolder,
+        log: slog::Logger,
+    ) -> Result<Self, TaskError> {
+        let (size, network) = (Size { vcpus: 1, memory_mib: 256 }, GuestNetwork::default());
+        Ok(Self { vmm, agent, network, size, traces: Traces::new(folder, log)? })
+    }
+
     /// Makes the sandbox in the guest, with the pod's network.
     ///
     /// # Errors

@@ -113,6 +113,12 @@ impl Pod {
         lock(&self.machine).clone().ok_or_else(|| TaskError::NoMachine(self.sandbox.to_string()))
     }
 
+    /// The machine, which a test knows to be there.
+    #[cfg(test)]
+    pub fn running_machine(&self) -> Arc<Machine> {
+        self.machine().unwrap()
+    }
+
     fn state_folder(&self, configuration: &Configuration) -> StateFolder {
         StateFolder::of(&configuration.state.path, &self.namespace, &self.sandbox)
     }
@@ -150,3 +156,6 @@ impl Pod {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,3 @@ fn payload<T: DeserializeOwned>(what: &'static str, any: Option<&Any>) -> std::r
     let bytes = any.map(|any| any.value.as_slice()).unwrap_or_default();
     serde_json::from_slice(bytes).map_err(|error| TaskError::BadPayload(what, error))
 }
-
-#[cfg(test)]
-mod tests;

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn containerd_knows_the_message_by_its_name() {
-        let any = super::metrics(&StatsContainerResponse::default()).unwrap();
+        let any = metrics(&StatsContainerResponse::default()).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
     }
 }

@@ -214,6 +214,3 @@ fn set_nonblocking(channel: &Channel) -> io::Result<()> {
     fcntl(channel, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -40,7 +40,7 @@ pub struct NewContainer {
 /// A name that is taken while its container is made; given back if that fails.
 struct Reservation<'a> {
     pod: &'a Pod,
-    id: &'a Id,
+    id: Id,
     kept: bool,
 }
 
@@ -67,8 +67,14 @@ impl Pod {
             Role::Lone => self.create_lone(&new, &role, spec, t0).await?,
             Role::Sandbox => self.create_sandbox(&new, &role, spec, t0).await?,
         };
+        let pid = self.enter(new, made)?;
+        reservation.kept = true;
+        Ok(pid)
+    }
+
+    /// Announces a container that was made, and watches it from now on.
+    pub(crate) fn enter(self: &Arc<Self>, new: NewContainer, made: Container) -> Result<u32, TaskError> {
         let container = Arc::new(made);
-        let has_process = role != Role::Sandbox;
         let pid = self.pid();
         self.events.publish(TaskCreate {
             container_id: new.id.to_string(),
@@ -80,8 +86,7 @@ impl Pod {
         });
         info!(self.log, "container made"; "container" => new.id.as_str());
         lock(&self.containers).insert(new.id.to_string(), Some(container.clone()));
-        reservation.kept = true;
-        if has_process {
+        if container.role != Role::Sandbox {
             self.watch_process(&container.init)?;
         }
         // A VM that ended meanwhile has been looked after without this container.
@@ -91,13 +96,13 @@ impl Pod {
         Ok(pid)
     }
 
-    fn reserve<'a>(&'a self, id: &'a Id) -> Result<Reservation<'a>, TaskError> {
+    fn reserve(&self, id: &Id) -> Result<Reservation<'_>, TaskError> {
         let mut containers = lock(&self.containers);
         if containers.contains_key(id.as_str()) {
             return Err(TaskError::Exists { what: "container", id: id.to_string() });
         }
         containers.insert(id.to_string(), None);
-        Ok(Reservation { pod: self, id, kept: false })
+        Ok(Reservation { pod: self, id: id.clone(), kept: false })
     }
 
     async fn create_member(
@@ -207,7 +212,7 @@ impl Pod {
     }
 
     /// Makes the container in the guest.
-    async fn make(
+    pub(crate) async fn make(
         &self,
         machine: &Machine,
         new: &NewContainer,

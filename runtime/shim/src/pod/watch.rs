@@ -18,7 +18,7 @@ const UNKNOWN_STATUS: u32 = 255;
 
 impl Pod {
     /// Takes over a machine that is ready, and watches it.
-    pub(super) fn adopt(self: &Arc<Self>, machine: Arc<Machine>) {
+    pub(crate) fn adopt(self: &Arc<Self>, machine: Arc<Machine>) {
         let stopped = machine.vmm().watch();
         let agent = machine.agent().clone();
         *lock(&self.machine) = Some(machine);

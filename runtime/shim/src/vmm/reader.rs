@@ -1,5 +1,6 @@
 //! The one who hears what a VMM reports.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -39,18 +40,17 @@ pub struct Reader {
 impl Reader {
     /// Runs until the process has ended and is reaped, then tells how it ended.
     pub async fn run(mut self, end: watch::Sender<Option<Stopped>>) {
-        let errors = self.errors.take();
-        let told = async {
-            let told = self.events().await;
-            self.shared.close();
-            // A VMM that closed its channel ends; if it does not, it no longer follows its protocol.
-            let _ = self.process.kill();
-            told
+        let mut errors = Errors::new(self.errors.take());
+        let told = tokio::select! {
+            told = self.events() => told,
+            // The end of the process counts, even if somebody else has its end of the channel open.
+            () = self.gone() => self.last_events(),
+            never = errors.pass_on(&self.log) => match never {},
         };
-        let (told, errors) = tokio::join!(told, collect(errors, &self.log));
-        if let Ok(process) = watched::process(self.process.clone()) {
-            let _ = process.readable().await;
-        }
+        self.shared.close();
+        // A VMM that closed its channel ends; if it does not, it no longer follows its protocol.
+        let _ = self.process.kill();
+        self.gone().await;
         let status = reap(self.pid);
         let stopped = told.unwrap_or_else(|| Stopped {
             reason: StopReason::Failed(match status {
@@ -58,9 +58,26 @@ impl Reader {
                 Some(WaitStatus::Exited(_, code)) => format!("the VMM exited with {code}"),
                 _ => "the VMM is gone".into(),
             }),
-            console_tail: errors,
+            console_tail: errors.finish(),
         });
         end.send_replace(Some(stopped));
+    }
+
+    async fn gone(&self) {
+        if let Ok(process) = watched::process(self.process.clone()) {
+            let _ = process.readable().await;
+        }
+    }
+
+    /// What a process that is gone has sent.
+    fn last_events(&self) -> Option<Stopped> {
+        while let Ok((event, files)) = self.channel.get_ref().receive() {
+            match event {
+                Event::Stopped { reason, console_tail } => return Some(Stopped { reason, console_tail }),
+                event => self.handle(event, files),
+            }
+        }
+        None
     }
 
     /// Until the channel is closed or its other end breaks the protocol. `Some` if the VMM said how it ended.
@@ -131,21 +148,48 @@ fn stream(file: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// Passes on what the VMM writes to its error output; the result is the end of it.
-async fn collect(errors: Option<OwnedFd>, log: &Logger) -> String {
-    let Some(mut errors) = errors.and_then(|file| pipe::Receiver::from_owned_fd(file).ok()) else {
-        return String::new();
-    };
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(count @ 1..) = errors.read(&mut buffer).await {
-        let new = buffer.get(..count).unwrap_or_default();
-        debug!(log, "VMM says"; "text" => String::from_utf8_lossy(new).trim_end());
-        kept.extend_from_slice(new);
-        let excess = kept.len().saturating_sub(ERRORS_KEPT);
-        kept.drain(..excess);
+/// What the VMM writes to its error output.
+struct Errors {
+    pipe: Option<pipe::Receiver>,
+    /// The end of it.
+    kept: Vec<u8>,
+}
+
+impl Errors {
+    fn new(pipe: Option<OwnedFd>) -> Self {
+        Self { pipe: pipe.and_then(|file| pipe::Receiver::from_owned_fd(file).ok()), kept: Vec::new() }
     }
-    String::from_utf8_lossy(&kept).into_owned()
+
+    /// Passes it on to the log, for ever.
+    async fn pass_on(&mut self, log: &Logger) -> Infallible {
+        let mut buffer = [0; 1024];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut buffer).await {
+                Ok(count @ 1..) => {
+                    let new = buffer.get(..count).unwrap_or_default();
+                    debug!(log, "VMM says"; "text" => String::from_utf8_lossy(new).trim_end());
+                    self.keep(new);
+                }
+                _ => self.pipe = None,
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The end of all that a VMM, which is gone, has written.
+    fn finish(mut self) -> String {
+        let mut buffer = [0; 1024];
+        while let Some(Ok(count @ 1..)) = self.pipe.as_ref().map(|pipe| pipe.try_read(&mut buffer)) {
+            self.keep(buffer.get(..count).unwrap_or_default());
+        }
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+
+    fn keep(&mut self, new: &[u8]) {
+        self.kept.extend_from_slice(new);
+        let excess = self.kept.len().saturating_sub(ERRORS_KEPT);
+        self.kept.drain(..excess);
+    }
 }
 
 /// Takes an ended child's status; `None` if somebody else did.

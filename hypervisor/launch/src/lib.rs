@@ -1,0 +1,44 @@
+//! What is in a confidential guest's memory before its first instruction, how it is measured, and what the
+//! measurement is.
+//!
+//! One value, the [`LaunchPlan`], says all of it: the VMM carries it out, `nacre measure` computes from it, and
+//! tests compare both with other people's calculators. It has no access to a processor; that is the VMM's part.
+//!
+//! - [`GuestImages`] are kernel, initrd and command line: where they will be, and their hashes. They are not
+//!   measured by the security processor; stage0 checks them against a measured page.
+//! - [`LaunchPlan`] adds stage0, the machine's parameters and the CPUs' first states.
+//! - [`LaunchDigest`] computes what the SEV-SNP firmware computes.
+//! - [`IdBlock`] and [`IdAuthentication`] bind a launch to the keys of whoever vouches for it.
+//! - [`dump`] writes a plan to files, for tools that are not ours.
+//!
+//! ```
+//! use nacre_launch::{CpuState, LaunchDigest, PageKind};
+//!
+//! let mut digest = LaunchDigest::new();
+//! digest.add_page(0x1000, PageKind::Normal, &[0; 4096]);
+//! let measurement = digest.into_cpus().add_cpu(&CpuState::stage0_snp(0)).finish();
+//! assert_eq!(measurement.to_string().len(), 96);
+//! ```
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod abi;
+mod cpu_state;
+mod digest;
+pub mod dump;
+mod id_block;
+mod images;
+mod plan;
+mod policy;
+mod vcpus;
+
+pub use cpu_state::{CpuState, DescriptorTable, GeneralRegisters, Segment};
+pub use digest::{CpuDigest, LaunchDigest, Measurement};
+pub use id_block::{IdAuthentication, IdBlock, IdBlockError, IdKey, KeyDigest, PublicKey, SignedIdBlock};
+pub use images::{GuestImages, ImageSource, ImagesError, Kernel, KernelError, SharedRange};
+pub use plan::{
+    HostData, LaunchPlan, Limits, Machine, PageKind, PageRange, PlanError, Stage0Error, Stage0Image,
+    memory_of,
+};
+pub use policy::{Policy, PolicyError};
+pub use vcpus::{VcpuCounts, VcpusError};

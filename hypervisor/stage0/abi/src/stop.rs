@@ -1,0 +1,121 @@
+//! The codes with which stage0 says why it stopped: a stage and a number within it.
+//!
+//! On SEV-SNP they travel as reason set and reason code of the GHCB's termination request, which has four and
+//! eight bits for them (GHCB specification 56421, section 2.3.1); sets 0 and 1 are the specification's and Linux's.
+
+use core::fmt;
+
+macro_rules! stops {
+    ($($(#[$doc:meta])* $name:ident = $stage:literal, $code:literal, $text:literal;)*) => {
+        /// Why stage0 stopped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Stop {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Stop {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The stage: 2 entry, 3 parameters, 4 memory, 5 images, 6 handing over.
+            #[must_use]
+            pub const fn stage(self) -> u8 {
+                match self { $(Self::$name => $stage,)* }
+            }
+
+            /// The number within the stage.
+            #[must_use]
+            pub const fn code(self) -> u8 {
+                match self { $(Self::$name => $code,)* }
+            }
+        }
+
+        impl fmt::Display for Stop {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self { $(Self::$name => $text,)* })
+            }
+        }
+    };
+}
+
+stops! {
+    /// The tag in EDI names no machine that this stage0 starts on.
+    UnknownMachine = 2, 1, "stage0 was entered on a machine that it does not know";
+    /// A CPU other than the first came to the entry, or the first came twice.
+    SecondEntry = 2, 2, "stage0 was entered a second time";
+    /// A page of stage0's own memory could not be validated.
+    ScratchNotValidated = 2, 3, "stage0's own memory could not be validated";
+    /// An exception that stage0 has no use for.
+    Exception = 2, 4, "stage0 ran into an exception";
+    /// A check of the program itself failed.
+    Panic = 2, 5, "stage0 found a mistake of its own";
+
+    /// The parameters page breaks a rule.
+    Parameters = 3, 1, "the parameters page breaks a rule";
+    /// The memory map breaks a rule.
+    MemoryMap = 3, 2, "the memory map breaks a rule";
+    /// The hashes page breaks a rule.
+    Hashes = 3, 3, "the hashes page breaks a rule";
+    /// The processor's encryption bit is not the one that was measured.
+    EncryptionBit = 3, 4, "the encryption bit is not the one that was measured";
+
+    /// PVALIDATE failed.
+    NotValidated = 4, 1, "a page of memory could not be validated";
+    /// A page that nobody took into use was valid before.
+    ValidatedBefore = 4, 2, "a page of memory was in use before stage0 took it";
+
+    /// A kernel segment's copy has another hash than was measured.
+    KernelHash = 5, 1, "the kernel is not the one that was measured";
+    /// The initrd's copy has another hash than was measured.
+    InitrdHash = 5, 2, "the initrd is not the one that was measured";
+    /// The command line's copy has another hash than was measured.
+    CommandLineHash = 5, 3, "the command line is not the one that was measured";
+    /// The command line does not end with its only zero.
+    CommandLine = 5, 4, "the command line is not one string";
+
+    /// The kernel's memory map has no room for all ranges.
+    KernelMemoryMap = 6, 1, "the memory map is too long for the kernel";
+}
+
+impl Stop {
+    /// The reason that a stage and a number stand for.
+    #[must_use]
+    pub fn from_codes(stage: u8, code: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|stop| (stop.stage(), stop.code()) == (stage, code))
+    }
+
+    /// What is written to the GHCB's MSR to end the guest (GHCB specification 56421, section 2.3.1).
+    #[must_use]
+    pub const fn ghcb_request(self) -> u64 {
+        const TERMINATION: u64 = 0x100;
+        TERMINATION | (self.stage() as u64) << 12 | (self.code() as u64) << 16
+    }
+
+    /// What is written to [`STOP_PORT`] on a machine without confidential memory.
+    #[must_use]
+    pub const fn port_value(self) -> u32 {
+        (self.stage() as u32) << 8 | self.code() as u32
+    }
+}
+
+/// The I/O port for [`Stop::port_value`] on a machine without confidential memory.
+pub const STOP_PORT: u16 = 0xf4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_codes_in_the_guests_own_sets() {
+        for stop in Stop::ALL {
+            assert_eq!(Stop::from_codes(stop.stage(), stop.code()), Some(*stop));
+            assert!((2..16).contains(&stop.stage()));
+        }
+        assert_eq!(Stop::from_codes(0, 0), None);
+    }
+
+    #[test]
+    fn a_request_to_terminate_has_set_and_code_where_the_specification_has_them() {
+        assert_eq!(Stop::InitrdHash.ghcb_request(), 0x2_5100);
+    }
+}

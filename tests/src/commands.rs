@@ -62,7 +62,7 @@ fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
         );
     }
     first_container(options);
-    let before = Listing::now(&options.containerd_state);
+    let before = Listing::now(options);
     let (alone, beside): (Vec<&Test>, Vec<&Test>) = possible.into_iter().partition(|test| test.alone);
     runner::beside(&beside, selection.jobs, options, &mut summary);
     runner::alone(&alone, options, &mut summary);

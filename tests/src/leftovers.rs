@@ -41,7 +41,7 @@ pub fn remove_containers(options: &Options, these: impl Fn(&str) -> bool) {
 
 /// Whether anything carries the test's name at this moment.
 pub fn any(options: &Options, test: &str) -> bool {
-    !Listing::now(&options.containerd_state).matching(&[prefix(test)]).is_empty()
+    !Listing::now(options).matching(&[prefix(test)]).is_empty()
 }
 
 /// Looks for anything that carries the test's name.
@@ -50,7 +50,7 @@ pub fn any(options: &Options, test: &str) -> bool {
 /// Something does, and stays.
 pub fn search(options: &Options, test: &str) -> Outcome {
     eventually(LIMIT, || {
-        let found = Listing::now(&options.containerd_state).matching(&[prefix(test)]);
+        let found = Listing::now(options).matching(&[prefix(test)]);
         if found.is_empty() { Ok(()) } else { wrong(format!("left behind:\n  {}", found.join("\n  "))) }
     })
 }
@@ -61,7 +61,7 @@ pub fn search(options: &Options, test: &str) -> Outcome {
 /// It is not the same, and does not become so.
 pub fn compare(options: &Options, before: &Listing) -> Result<(), Failure> {
     eventually(LIMIT, || {
-        let changes = Listing::now(&options.containerd_state).changes_since(before);
+        let changes = Listing::now(options).changes_since(before);
         if changes.is_empty() { Ok(()) } else { wrong(format!("not as before:\n  {}", changes.join("\n  "))) }
     })
 }

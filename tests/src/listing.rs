@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::options::{NACRE, Options};
+
 /// Folders whose files are listed. The layer cache is meant to stay.
 const FOLDERS: [&str; 2] = ["/run/nacre", "/var/lib/nacre"];
 /// Characters of a command line that are enough to know a process by.
@@ -16,7 +18,7 @@ pub struct Listing(BTreeMap<String, usize>);
 
 impl Listing {
     /// Of now.
-    pub fn now(containerd_state: &Path) -> Self {
+    pub fn now(options: &Options) -> Self {
         let mut this = Self::default();
         this.add("process", processes());
         this.add("mount", mounts());
@@ -27,8 +29,16 @@ impl Listing {
             this.add("file", files(Path::new(folder)));
         }
         // What containerd keeps for each running container.
-        for folder in ["io.containerd.runtime.v2.task", "fifo", "s"] {
-            this.add("file", files(&containerd_state.join(folder)));
+        let state = &options.containerd_state;
+        for folder in ["io.containerd.runtime.v2.task", "fifo"] {
+            this.add("file", files(&state.join(folder)));
+        }
+        // The sockets of shims. runc's leaves its own when it is killed.
+        let shims = state.join("s");
+        this.add("file", files(&shims));
+        if options.runtime != NACRE {
+            let shims = shims.display().to_string();
+            this.0.retain(|line, _| !line.contains(&shims));
         }
         this
     }

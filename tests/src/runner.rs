@@ -96,7 +96,7 @@ pub fn beside(tests: &[&'static Test], jobs: usize, options: &Options, summary: 
 pub fn alone(tests: &[&'static Test], options: &Options, summary: &mut Summary) {
     for test in tests {
         let began = Instant::now();
-        let before = Listing::now(&options.containerd_state);
+        let before = Listing::now(options);
         let mut verdict = one(test, options);
         if let Verdict::Passed = verdict
             && let Err(failure) = leftovers::compare(options, &before)

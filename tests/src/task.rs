@@ -102,10 +102,10 @@ impl Task {
     /// # Errors
     /// containerd refuses.
     pub fn end(&self) -> Outcome {
-        self.kill("SIGKILL", &[])?;
-        self.wait_for("STOPPED")?;
-        self.delete()?;
-        self.context.run_ctr(&["container", "delete", &self.id])?.exited(0)?;
+        for words in [&["task", "delete", "--force", &self.id][..], &["container", "delete", &self.id]] {
+            let deleted = self.context.run_ctr(words)?;
+            check(!deleted.stderr.starts_with("ctr:"), || format!("{}: {}", deleted.line, deleted.stderr))?;
+        }
         Ok(())
     }
 }

@@ -3,8 +3,10 @@
 //! An entry is a folder `<kind>/<key>` that appears whole or not at all. The key is a hash of everything that
 //! the entry is made from, so a stale entry can't be found.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -42,6 +44,33 @@ impl Key {
     }
 }
 
+/// Removes the entries of a kind whose key begins with `prefix`, but for the newest `kept`.
+///
+/// # Errors
+/// The cache can't be read or written.
+pub fn keep_newest(kind: &str, prefix: &str, kept: usize) -> Result<(), Error> {
+    prune(&root().join(kind), prefix, kept)
+}
+
+fn prune(home: &Path, prefix: &str, kept: usize) -> Result<(), Error> {
+    let entries = fs::read_dir(home).map_err(Error::file("can't read", home))?;
+    let ours =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    // What has a leading dot is still being made.
+    let hidden =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let age = |path: &PathBuf| {
+        fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| ours(path) && !hidden(path)).collect();
+    found.sort_by_key(|path| Reverse(age(path)));
+    for old in found.iter().skip(kept) {
+        fs::remove_dir_all(old).map_err(Error::file("can't remove", old))?;
+    }
+    Ok(())
+}
+
 /// The folder of the entry, made by `make` if it is not there yet. `make` fills the folder it is given, which
 /// then takes its name in one step.
 ///
@@ -62,4 +91,30 @@ pub fn entry(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
     });
     let _ = fs::remove_dir_all(&partial);
     made.map(|()| finished)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use super::prune;
+
+    #[test]
+    fn forgets_the_oldest_of_a_prefix_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        for (age, name) in ["a-new", "a-middle", "a-old", "b-old", ".a-partial"].into_iter().enumerate() {
+            let path = home.path().join(name);
+            fs::create_dir(&path).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(60 * age as u64);
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        prune(home.path(), "a-", 2).unwrap();
+        let mut left: Vec<_> = fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".a-partial", "a-middle", "a-new", "b-old"]);
+    }
 }

@@ -120,6 +120,7 @@ impl Node {
 
     fn start(run: Run, settings: &Settings, image: &Path) -> Result<Self, Error> {
         let began = Instant::now();
+        run.take_keys(image)?;
         let state = emulator::start(&run, settings, image)?;
         // At once: should this process end early, `down` still finds QEMU.
         run.save(&state)?;

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
 
 use crate::cache::{self, Key};
 use crate::command;
@@ -88,21 +87,7 @@ fn pack(parts: &[Part]) -> Result<PathBuf, Error> {
         command::run("payload", &mut mkfs)?;
         fs::remove_dir_all(&tree).map_err(Error::file("can't remove", &tree))
     })?;
-    forget_old(&entry)?;
+    // Each build of ours leaves one. A node that runs keeps its own open.
+    cache::keep_newest("payload", "", KEPT)?;
     Ok(entry.join("payload.erofs"))
-}
-
-/// Removes all but the newest payloads: each build of ours leaves one. A node that runs keeps its own open.
-fn forget_old(newest: &Path) -> Result<(), Error> {
-    let Some(home) = newest.parent() else { return Ok(()) };
-    let entries = fs::read_dir(home).map_err(Error::file("can't read", home))?;
-    let age =
-        |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut others: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path != newest).collect();
-    others.sort_by_key(|path| std::cmp::Reverse(age(path)));
-    for old in others.iter().skip(KEPT - 1) {
-        fs::remove_dir_all(old).map_err(Error::file("can't remove", old))?;
-    }
-    Ok(())
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::packages;
 
 /// The oldest QEMU whose emulation of nested virtualisation holds.
-const LEAST_VERSION: &str = "1:9.2";
+const LEAST_VERSION: &str = "1:10.0";
 
 /// What the node's kernel is told. Mitigations cost much under emulation, and an oops is a dead node, not a slow one.
 const KERNEL_PARAMETERS: &str = "root=/dev/nvme0n1 rw rootflags=noinit_itable console=ttyS0 quiet panic=1 oops=panic \

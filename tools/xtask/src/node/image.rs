@@ -36,8 +36,11 @@ const PACKAGES: [&str; 20] = [
     "udev",
 ];
 
-/// Our files in it: path, mode, content.
-const FILES: [(&str, u32, &str); 10] = [
+/// A file of ours in it: path, mode, content.
+type Content = (&'static str, u32, &'static str);
+
+/// Our files in the node of any suite.
+const FILES: [Content; 9] = [
     ("etc/systemd/system/node.target", 0o644, include_str!("rootfs/node.target")),
     ("etc/systemd/system/node-setup.service", 0o644, include_str!("rootfs/node-setup.service")),
     ("etc/systemd/system/node-ready.service", 0o644, include_str!("rootfs/node-ready.service")),
@@ -46,9 +49,35 @@ const FILES: [(&str, u32, &str); 10] = [
     ("etc/ssh/sshd_config", 0o644, include_str!("rootfs/sshd.conf")),
     ("etc/systemd/system/ssh.service.d/node.conf", 0o644, include_str!("rootfs/ssh.service.conf")),
     ("etc/systemd/journald.conf.d/node.conf", 0o644, include_str!("rootfs/journald.conf")),
-    ("etc/containerd/config.toml", 0o644, include_str!("rootfs/containerd.toml")),
     ("etc/hosts", 0o644, "127.0.0.1 localhost nacre-node\n"),
 ];
+
+/// containerd's configuration, with what we tell users to add to theirs.
+const CONTAINERD_1_7: [Content; 1] = [(
+    "etc/containerd/config.toml",
+    0o644,
+    concat!(
+        include_str!("rootfs/containerd-1.7.toml"),
+        include_str!("../../../../configuration/containerd/containerd-1.7.toml")
+    ),
+)];
+const CONTAINERD_2: [Content; 2] = [
+    ("etc/containerd/config.toml", 0o644, include_str!("rootfs/containerd-2.toml")),
+    (
+        "etc/containerd/conf.d/nacre.toml",
+        0o644,
+        include_str!("../../../../configuration/containerd/containerd-2.toml"),
+    ),
+];
+
+/// All our files in the node of a suite.
+fn files(suite: Suite) -> impl Iterator<Item = Content> {
+    let containerd: &[Content] = match suite {
+        Suite::Trixie => &CONTAINERD_1_7,
+        Suite::Forky => &CONTAINERD_2,
+    };
+    FILES.into_iter().chain(containerd.iter().copied())
+}
 
 /// Units that a test node does without, one a line.
 const MASKED: &str = include_str!("rootfs/masked-units");
@@ -56,6 +85,9 @@ const MASKED: &str = include_str!("rootfs/masked-units");
 /// What the files of a package may be left out of the image.
 const EXCLUDED: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
+
+/// Images of a suite that the cache keeps: checkouts of different ages take turns.
+const KEPT: usize = 2;
 
 /// Sparse; only what is written takes room.
 const SIZE: &str = "24G";
@@ -77,17 +109,21 @@ pub fn image(suite: Suite) -> Result<PathBuf, Error> {
     let mut key = Key::default();
     key.add("suite", suite.name()).add("packages", PACKAGES.join(" ")).add("size", SIZE);
     key.add("masked", MASKED).add("excluded", EXCLUDED.join(" ")).add("mkfs", MKFS.join(" "));
-    for (path, mode, content) in FILES {
+    for (path, mode, content) in files(suite) {
         key.add(path, content).add("mode", mode.to_string());
     }
-    cache::entry("node", &format!("{}-{}", suite.name(), key.finish()), |folder| make(suite, folder))
+    let prefix = format!("{}-", suite.name());
+    let image = cache::entry("node", &format!("{prefix}{}", key.finish()), |folder| make(suite, folder))?;
+    // A node that runs has its image open, and its keys are its own.
+    cache::keep_newest("node", &prefix, KEPT)?;
+    Ok(image)
 }
 
 fn make(suite: Suite, folder: &Path) -> Result<(), Error> {
     let root = folder.join("root");
     debootstrap(suite, &root)?;
     make_keys(folder, &root)?;
-    configure(&root)?;
+    configure(suite, &root)?;
     kernel::extract(&root.join("boot"), &folder.join("vmlinux"))?;
     let dpkg = root.join("var/lib/dpkg");
     let mut list = Command::new("dpkg-query");
@@ -149,8 +185,8 @@ fn make_keys(folder: &Path, root: &Path) -> Result<(), Error> {
     write(&root.join("root/.ssh/authorized_keys"), 0o600, &public(&folder.join("key"))?)
 }
 
-fn configure(root: &Path) -> Result<(), Error> {
-    for (path, mode, content) in FILES {
+fn configure(suite: Suite, root: &Path) -> Result<(), Error> {
+    for (path, mode, content) in files(suite) {
         write(&root.join(path), mode, content)?;
     }
     write(&root.join("etc/hostname"), 0o644, "nacre-node\n")?;

@@ -96,6 +96,18 @@ impl Run {
         Ok(lock)
     }
 
+    /// Copies the image's keys, by which the node is reached: the cache may forget the image before the node ends.
+    ///
+    /// # Errors
+    /// They can't be copied.
+    pub fn take_keys(&self, image: &Path) -> Result<(), Error> {
+        for name in ["key", "known_hosts"] {
+            fs::copy(image.join(name), self.file(name))
+                .map_err(Error::file("can't copy", image.join(name)))?;
+        }
+        Ok(())
+    }
+
     /// The state that was saved, if a node was started and not ended.
     ///
     /// # Errors

@@ -17,15 +17,12 @@ pub const FAILED: i32 = 255;
 pub struct Shell {
     run: Run,
     port: u16,
-    key: String,
-    known_hosts: String,
 }
 
 impl Shell {
     /// To the node of this folder and state.
     pub fn new(run: &Run, state: &State) -> Self {
-        let file = |name: &str| state.image.join(name).display().to_string();
-        Self { run: run.clone(), port: state.port, key: file("key"), known_hosts: file("known_hosts") }
+        Self { run: run.clone(), port: state.port }
     }
 
     /// Opens the connection that all others share.
@@ -149,15 +146,16 @@ impl Shell {
 
     fn ssh(&self) -> Command {
         let mut ssh = Command::new("ssh");
-        // In the node's folder, so that the socket's path is short whatever the cache's is.
+        // In the node's folder, where the keys are, and so that the socket's path is short whatever the cache's is.
         ssh.current_dir(self.run.folder());
-        ssh.args(["-F", "none", "-q", "-l", "root", "-i", &self.key, "-p", &self.port.to_string()]);
+        ssh.args(["-F", "none", "-q", "-l", "root", "-i", "key", "-p", &self.port.to_string()]);
         for option in [
             "HostName=127.0.0.1",
             "HostKeyAlias=node",
             "BatchMode=yes",
             "IdentitiesOnly=yes",
             "StrictHostKeyChecking=yes",
+            "UserKnownHostsFile=known_hosts",
             "ControlPath=ssh",
             "ConnectTimeout=20",
             "ServerAliveInterval=30",
@@ -168,7 +166,6 @@ impl Shell {
         ] {
             ssh.args(["-o", option]);
         }
-        ssh.arg("-o").arg(format!("UserKnownHostsFile={}", self.known_hosts));
         ssh
     }
 }

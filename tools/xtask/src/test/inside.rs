@@ -56,7 +56,11 @@ fn with_runtime(
         command.extend(filter);
         let ended = node.lines(&command, |line| {
             eprintln!("{line}");
-            outcomes.extend(outcome(line));
+            match outcomes.last_mut() {
+                // What goes with a failure is indented below it.
+                Some((_, Outcome::Failed(text))) if line.starts_with(' ') => text.extend(["\n", line.trim()]),
+                _ => outcomes.extend(outcome(line)),
+            }
         });
         match ended {
             Ok(status) => {

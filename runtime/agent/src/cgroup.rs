@@ -23,10 +23,10 @@ use watch::FileWatch;
 pub const ROOT: &str = "/sys/fs/cgroup";
 
 /// The folder of all containers' cgroups, below the root.
-const PARENT: &str = "nacre";
+pub const PARENT: &str = "nacre";
 
-/// The agent's own cgroup, below the root: one with processes can't have limits of its children.
-pub const AGENT: &str = "agent";
+/// The agent's own cgroup where it needs one, below the root.
+const AGENT: &str = "agent";
 
 /// A container's cgroup.
 #[derive(Debug, Clone)]
@@ -137,25 +137,38 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Makes this process a leaf of the hierarchy and gives all controllers to the containers' part of it.
-pub fn enter_own_leaf() -> io::Result<()> {
+/// Moves this process out of the way of limits, if it is in their way: a cgroup with processes can't have limits for
+/// its children, apart from the machine's root.
+pub fn step_aside() -> io::Result<()> {
     let root = Path::new(ROOT);
+    if !root.join("cgroup.type").exists() {
+        return Ok(());
+    }
     let own = root.join(AGENT);
     fs::create_dir_all(&own)?;
-    fs::write(own.join("cgroup.procs"), "0")?;
+    fs::write(own.join("cgroup.procs"), "0")
+}
+
+/// Gives all controllers to the containers' part of the hierarchy.
+pub fn prepare() -> io::Result<()> {
+    let root = Path::new(ROOT);
     let parent = root.join(PARENT);
     fs::create_dir_all(&parent)?;
-    for folder in [root, &parent] {
-        enable_controllers(folder)?;
-    }
-    Ok(())
+    enable_controllers(root)?;
+    enable_controllers(&parent)
 }
 
 fn enable_controllers(folder: &Path) -> io::Result<()> {
     let available = fs::read_to_string(folder.join("cgroup.controllers"))?;
-    // One by one: a controller that can't be enabled must not take the others with it.
-    for controller in available.split_whitespace() {
-        let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+    let enable: Vec<String> =
+        available.split_whitespace().map(|controller| format!("+{controller}")).collect();
+    let control = folder.join("cgroup.subtree_control");
+    // Each write makes the kernel wait for all its processors, so one for all; but one controller that can't be
+    // enabled must not take the others with it.
+    if fs::write(&control, enable.join(" ")).is_err() {
+        for controller in enable {
+            let _ = fs::write(&control, controller);
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
@@ -48,7 +49,11 @@ pub fn bind(address: &str) -> io::Result<Bound> {
 pub fn enter() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    mount(Some("cgroup2"), cgroup::ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
+    match mount(Some("cgroup2"), cgroup::ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>) {
+        // It is there already; on a machine with cgroup v1 it now hides that, in this namespace only.
+        Ok(()) | Err(Errno::EBUSY) => {}
+        Err(errno) => return Err(errno.into()),
+    }
     let own = own_cgroup()?;
     fs::create_dir(&own)?;
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);

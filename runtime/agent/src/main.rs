@@ -12,6 +12,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::SignalKind;
 
@@ -52,6 +53,9 @@ use reaper::Reaper;
 use sandbox::Sandbox;
 use server::Servers;
 use spawner::Spawner;
+
+/// Each process of a container needs about ten.
+const MAX_FILES: u64 = 65536;
 
 /// More threads than this help no pod: they only carry streams.
 const MAX_THREADS: usize = 4;
@@ -103,8 +107,10 @@ fn run_isolated(address: String) -> ExitCode {
 
 /// Serves until the pod is to end. The process has one thread when this is called.
 fn run(options: &Options, bound: Bound, failed: &[String]) -> Reply<()> {
-    cgroup::enter_own_leaf().doing("set up the cgroups")?;
+    cgroup::step_aside().doing("enter a cgroup")?;
     let spawner = start_spawner()?;
+    // Not for the spawner: what it makes must not inherit this.
+    allow_many_files().doing("allow many open files")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -116,6 +122,14 @@ fn run(options: &Options, bound: Bound, failed: &[String]) -> Reply<()> {
         error!(log, "not mounted"; "what" => what);
     }
     runtime.block_on(serve(options, bound, spawner, log))
+}
+
+/// As many open files as wanted, or else as this process may have.
+fn allow_many_files() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES).or_else(|_| {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    })
 }
 
 /// Forks the spawner, while there is one thread and no open file but the standard ones.
@@ -145,7 +159,10 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
         servers.announce(&sandbox).await?;
     }
     info!(log, "serving"; "address" => &options.address);
-    // Containers come after this; the link is up before the first of them.
+    // What the first container needs and the announcement need not wait for.
+    if let Err(failure) = sandbox.prepare_cgroups().await {
+        warn!(log, "no cgroups"; "error" => failure.text());
+    }
     if let Err(failure) = network::loopback_up().await {
         warn!(log, "no loopback"; "error" => failure.text());
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 
 use nacre_protocol::ttrpc::Code;
 use nix::unistd::Pid;
@@ -10,6 +11,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Doing, Failure, Reply};
+use crate::lock::lock;
 use crate::reaper::Reaper;
 use crate::signal;
 use crate::spawner::{Born, Launch, Order, ProgramError, SpawnError, Spawner};
@@ -23,7 +25,7 @@ const MAX_READ: usize = 1 << 20;
 pub struct Process {
     pid: Pid,
     handle: OwnedFd,
-    launch: Launch,
+    launch: Mutex<Option<Launch>>,
     terminal: Option<Terminal>,
     streams: Streams,
     status: watch::Sender<Option<i32>>,
@@ -65,8 +67,14 @@ impl Process {
         match Self::take_over(born, console) {
             Ok((handle, terminal, launch)) => {
                 let streams = prepared.join(terminal.as_ref());
-                let process =
-                    Self { pid, handle, launch, terminal, streams, status: watch::Sender::new(None) };
+                let process = Self {
+                    pid,
+                    handle,
+                    launch: Mutex::new(Some(launch)),
+                    terminal,
+                    streams,
+                    status: watch::Sender::new(None),
+                };
                 Ok(Spawned { process, status })
             }
             Err(failure) => {
@@ -98,9 +106,13 @@ impl Process {
         self.pid
     }
 
-    /// Waits until its program was executed; the reason if it can't be.
+    /// Waits until its program was executed; the reason if it can't be. Tells only the first that asks.
     pub async fn executed(&self) -> Reply<()> {
-        Ok(self.launch.executed().await?)
+        let launch = lock(&self.launch).take();
+        match launch {
+            Some(launch) => Ok(launch.executed().await?),
+            None => Ok(()),
+        }
     }
 
     /// Announces its exit status to all that wait.

@@ -242,8 +242,9 @@ impl AgentService for Calls {
     }
 
     async fn get_oom_event(&self, _: &TtrpcContext, _: GetOOMEventRequest) -> ttrpc::Result<OOMEvent> {
-        let container_id = self.sandbox.oom.next().await.to_string();
-        Ok(OOMEvent { container_id, ..Default::default() })
+        let next = self.sandbox.oom.next().await;
+        let id = next.ok_or_else(|| Failure::new(Code::UNAVAILABLE, "the sandbox has ended"))?;
+        Ok(OOMEvent { container_id: id.to_string(), ..Default::default() })
     }
 
     async fn copy_file(&self, _: &TtrpcContext, request: CopyFileRequest) -> ttrpc::Result<Empty> {

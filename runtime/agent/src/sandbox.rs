@@ -47,6 +47,7 @@ pub struct Sandbox {
     containers: Mutex<BTreeMap<ContainerId, Slot>>,
     shared: Mutex<Shared>,
     pid_namespace: OnceCell<Process>,
+    cgroups: OnceCell<Result<(), String>>,
 }
 
 enum Slot {
@@ -76,6 +77,7 @@ impl Sandbox {
             containers: Mutex::default(),
             shared: Mutex::default(),
             pid_namespace: OnceCell::new(),
+            cgroups: OnceCell::new(),
         }
     }
 
@@ -116,6 +118,7 @@ impl Sandbox {
 
     /// Kills all containers and undoes all that was done for the pod.
     pub async fn destroy(&self) {
+        self.oom.close();
         let ids: Vec<_> = lock(&self.containers).keys().cloned().collect();
         for id in ids {
             if let Err(failure) = self.remove(&id).await {
@@ -180,6 +183,7 @@ impl Sandbox {
         let pid_namespace = if share { Some(self.shared_pid_namespace().await?) } else { None };
         let fitted = spec::fit(asked, id, pid_namespace)?;
 
+        self.prepare_cgroups().await?;
         let bundle = id.folder();
         fs::create_dir_all(&bundle).doing("make the container's folder")?;
         teardown.push_remove(&bundle);
@@ -229,6 +233,17 @@ impl Sandbox {
             stdout: arrived(stdout)?,
             stderr: arrived(stderr)?,
         }))
+    }
+
+    /// Gives the containers' cgroups their controllers, before the first of them is made.
+    pub async fn prepare_cgroups(&self) -> Reply<()> {
+        let prepare = async || tokio::task::spawn_blocking(crate::cgroup::prepare).await;
+        let prepared = self.cgroups.get_or_init(async || {
+            let done = prepare().await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            done.map_err(|error| error.to_string())
+        });
+        let prepared = prepared.await.clone();
+        prepared.map_err(|text| Failure::new(Code::INTERNAL, format!("set up the cgroups: {text}")))
     }
 
     async fn shared_pid_namespace(&self) -> Reply<PathBuf> {

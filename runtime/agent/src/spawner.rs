@@ -27,12 +27,16 @@ mod order;
 mod program;
 mod serve;
 mod tenant;
+mod trace;
 
 pub use fork::fork_child;
 pub use order::{CreateOrder, ExecOrder, Order, Stdio};
 use order::{Problem, Report};
 pub use program::ProgramError;
 pub use serve::serve;
+
+/// More reports than this of one process are not read.
+const MAX_REPORTS: usize = 64;
 
 /// Reports are short; an error text is cut to fit.
 const MAX_REPORT: usize = 8192;
@@ -121,7 +125,7 @@ impl Spawner {
         let reports = Reports { socket: readiness::watch(ours)? };
         match reports.next().await? {
             Some((Report::Born { pid }, terminal)) => Ok(Born { pid: Pid::from_raw(pid), terminal, reports }),
-            Some((Report::Failed(problem), _)) => Err(reports.first_problem(problem).await),
+            Some((Report::Failed(problem), _)) => Err(reports.whole_problem(problem).await),
             None => Err(SpawnError::Vanished),
         }
     }
@@ -140,7 +144,7 @@ impl Launch {
     /// Waits until the program was executed, or could not be. Returns at once for a process that is already gone.
     pub async fn executed(&self) -> Result<(), SpawnError> {
         match self.reports.next().await? {
-            Some((Report::Failed(problem), _)) => Err(problem.into()),
+            Some((Report::Failed(problem), _)) => Err(self.reports.whole_problem(problem).await),
             Some((Report::Born { .. }, _)) | None => Ok(()),
         }
     }
@@ -164,25 +168,30 @@ impl Reports {
         }
     }
 
-    /// The process itself and its helper may both report; the process knows best why its program can't be run.
-    async fn first_problem(&self, first: Problem) -> SpawnError {
+    /// The process itself and its helper may both report. The process knows best why its program can't be run; of
+    /// other problems the first detail is the nearest to the cause.
+    async fn whole_problem(&self, first: Problem) -> SpawnError {
         let mut all = vec![first];
-        while let Ok(Some((Report::Failed(problem), _))) = self.next().await {
+        while all.len() < MAX_REPORTS
+            && let Ok(Some((Report::Failed(problem), _))) = self.next().await
+        {
             all.push(problem);
         }
-        let program = all.iter().position(|problem| matches!(problem, Problem::Program(_)));
-        match program {
-            Some(position) => all.swap_remove(position).into(),
-            None => all.into_iter().next().map_or(SpawnError::Vanished, Into::into),
+        let mut details = Vec::new();
+        let mut refused = None;
+        for problem in all {
+            match problem {
+                Problem::Program(error) => return SpawnError::Program(error),
+                Problem::Other(text) => refused = refused.or(Some(text)),
+                Problem::Detail(text) => details.push(text),
+            }
         }
-    }
-}
-
-impl From<Problem> for SpawnError {
-    fn from(problem: Problem) -> Self {
-        match problem {
-            Problem::Program(error) => Self::Program(error),
-            Problem::Other(text) => Self::Refused(text),
+        match (refused, details.into_iter().next()) {
+            (Some(text), Some(detail)) if !text.contains(&detail) => {
+                SpawnError::Refused(format!("{text}: {detail}"))
+            }
+            (Some(text), _) | (None, Some(text)) => SpawnError::Refused(text),
+            (None, None) => SpawnError::Vanished,
         }
     }
 }

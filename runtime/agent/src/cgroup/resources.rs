@@ -5,7 +5,7 @@ use std::path::Path;
 use libcgroups::common::{CgroupConfig, CgroupManager, ControllerOpt, create_cgroup_manager};
 use oci_spec::runtime::LinuxResources;
 
-use super::{AGENT, Cgroup, ROOT};
+use super::{Cgroup, PARENT, ROOT};
 use crate::error::chain;
 use crate::id::ContainerId;
 
@@ -13,7 +13,7 @@ use crate::id::ContainerId;
 /// the kernel has none of them, which then can't be used at all.
 pub fn fit(resources: &mut LinuxResources) {
     resources.set_block_io(None).set_network(None).set_rdma(None).set_devices(None);
-    let own = Path::new(ROOT).join(AGENT);
+    let own = Path::new(ROOT).join(PARENT);
     if let Some(mut memory) = *resources.memory()
         && !own.join("memory.swap.max").exists()
     {

@@ -14,6 +14,7 @@ use nix::unistd::{Pid, pause};
 
 use super::executor::ReportingExecutor;
 use super::order::{CreateOrder, Order, Problem, Report, Stdio};
+use super::trace::Reporter;
 use super::{fork, receive, tenant};
 use crate::error::chain;
 
@@ -22,6 +23,7 @@ pub(super) type Made = Result<(Pid, Option<OwnedFd>), Problem>;
 
 /// Fulfils the order and stays the parent of the new process until the agent has registered it.
 pub(super) fn run(report: &OwnedFd, body: OwnedFd, stdio: Stdio, init: Option<OwnedFd>) {
+    let _ = tracing::subscriber::set_global_default(Reporter { socket: report.as_raw_fd() });
     let order = match Order::from_file(body) {
         Ok(order) => order,
         Err(error) => return refuse(report, format!("can't read the order: {error}")),

@@ -88,6 +88,8 @@ pub(super) enum Report {
 pub(super) enum Problem {
     Program(ProgramError),
     Other(String),
+    /// What led to one of the others.
+    Detail(String),
 }
 
 impl Order {

@@ -1,5 +1,6 @@
 //! The spawner's loop: one helper for each order.
 
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process;
 
@@ -11,6 +12,9 @@ use super::{fork, fork_child, receive};
 
 /// Serves orders until the agent closes its end. Never returns.
 pub fn serve(socket: OwnedFd) -> ! {
+    // Without the spawner no container can be made, so it is not what the kernel kills for want of memory. What it
+    // makes gets the score of its specification.
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     // Helpers are not waited for: with SIGCHLD ignored the kernel forgets them.
     let _ = set_child_signal(SigHandler::SigIgn);
     while let Ok(Some((kind, fds))) = receive(socket.as_raw_fd()) {

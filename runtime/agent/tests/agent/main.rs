@@ -86,11 +86,14 @@ async fn nothing_is_left_of_the_agent_and_the_machine_is_as_before() {
     needs_machine!(nothing_is_left_of_the_agent_and_the_machine_is_as_before);
     let before = machine();
     let agent = Agent::start().await;
+    let cgroup = agent.cgroup();
+    assert!(cgroup.exists(), "{}", cgroup.display());
     agent.run("web", "hostname changed; sleep 1000").await;
     let (log, code) = agent.stop().await;
     assert_eq!(code, 0, "{log:?}");
     assert!(!log.iter().any(|line| line.contains("could not be undone")), "{log:?}");
     assert_eq!(machine(), before);
+    assert!(!cgroup.exists());
 }
 
 #[tokio::test]

@@ -56,7 +56,6 @@ impl Agent {
             .env("KATA_AGENT_SERVER_ADDR", &address)
             .env("KATA_AGENT_LOG_LEVEL", "debug")
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
@@ -305,7 +304,27 @@ impl Agent {
     }
 }
 
+impl Drop for Agent {
+    /// Asks the agent to end, so that it removes its cgroup; the runtime collects it.
+    fn drop(&mut self) {
+        if let Some(pid) = self.process.id().and_then(|pid| pid.try_into().ok()) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = nix::sys::wait::waitpid(pid, None);
+        }
+    }
+}
+
 impl Agent {
+    /// The agent's cgroup as the machine sees it.
+    pub fn cgroup(&self) -> PathBuf {
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        let root = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        root.join(own).join(format!("nacre-agent-{}", self.pid()))
+    }
+
     /// Runs a command in the agent's network; whether it succeeded.
     pub fn run_inside(&self, command: &[&str]) -> bool {
         let inner = children(self.pid()).pop().expect("the inner process").to_string();
@@ -344,18 +363,10 @@ fn list(root: &Path, folder: &Path, all: &mut Vec<String>) {
     }
 }
 
-/// What of the machine an agent could change: mounts, name, links, cgroups.
+/// What of the machine an agent could change: mounts, name, links.
 pub fn machine() -> Vec<String> {
     let mut all = vec![fs::read_to_string("/proc/sys/kernel/hostname").unwrap()];
     all.push(fs::read_to_string("/proc/self/mountinfo").unwrap());
     all.push(fs::read_to_string("/proc/net/dev").unwrap().lines().count().to_string());
-    for folder in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        all.extend(
-            entries
-                .map(|entry| entry.file_name().into_string().unwrap())
-                .filter(|name| name.contains("nacre-agent")),
-        );
-    }
     all
 }

@@ -1,0 +1,36 @@
+//! A plan for foreign calculators: all kinds of things that a plan has, with stand-ins for the programs.
+
+#![allow(clippy::unwrap_used)]
+
+use nacre_launch::{GuestImages, LaunchPlan, Machine, Policy, Stage0Image, memory_of};
+
+/// The numbers of vCPUs that are compared.
+pub const VCPUS: [u32; 4] = [1, 2, 4, 8];
+
+/// The plan of a guest with this many vCPUs.
+pub fn plan(vcpus: u32) -> LaunchPlan {
+    let stage0 = (0..0x6000u32).map(|place| u8::try_from(place % 251).unwrap()).collect();
+    let stage0 = Stage0Image::new(stage0).unwrap();
+    let images = GuestImages::new(&kernel(), b"an initrd", "console=hvc0").unwrap();
+    let machine = Machine { vcpus, memory: memory_of(4 << 30).unwrap(), first_interrupt: 5, interrupts: 6 };
+    LaunchPlan::snp(&stage0, &images, &machine, Policy::default()).unwrap()
+}
+
+/// An ELF file with one segment of a page at 16 MiB.
+fn kernel() -> Vec<u8> {
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    for number in [16u64 << 20, 64] {
+        file.extend(number.to_le_bytes());
+    }
+    file.resize(54, 0);
+    file.extend([56, 0, 1, 0]);
+    file.resize(64, 0);
+    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    for number in [0x1000u64, 0, 16 << 20, 0x1000, 0x1000, 0x1000] {
+        file.extend(number.to_le_bytes());
+    }
+    file.resize(0x2000, 0x90);
+    file
+}

@@ -42,6 +42,9 @@ pub struct Stopped {
 /// First sector and number of sectors of a part of the layer disk.
 pub type Sectors = (u64, u64);
 
+/// The answer to a [`Request::GrowDisk`].
+type Grown = Result<Vec<Sectors>, String>;
+
 /// A running VMM. Dropping it kills it.
 #[derive(Debug)]
 pub struct Vmm {
@@ -59,7 +62,7 @@ pub struct Vmm {
 #[derive(Debug, Default)]
 struct Shared {
     /// Who waits for the answer to a [`Request::GrowDisk`].
-    grown: Mutex<Option<oneshot::Sender<Result<Vec<Sectors>, String>>>>,
+    grown: Mutex<Option<oneshot::Sender<Grown>>>,
     /// Who waits for the agent.
     agent: Mutex<Option<oneshot::Sender<UnixStream>>>,
 }

@@ -157,10 +157,10 @@ pub(super) async fn neighbours(handle: &Handle, links: &[Link]) -> Result<Vec<Ne
         for attribute in message.attributes {
             match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => {
-                    address = Some(found.into())
+                    address = Some(found.into());
                 }
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
-                    address = Some(found.into())
+                    address = Some(found.into());
                 }
                 NeighbourAttribute::LinkLayerAddress(found) => mac = Some(found),
                 _ => {}

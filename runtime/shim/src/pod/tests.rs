@@ -113,7 +113,7 @@ async fn the_end_of_the_vm_ends_every_process_once_and_delete_needs_no_agent() {
     world.vmm.stop(StopReason::TripleFault);
 
     assert_eq!(shell.wait().await.status, 137);
-    let mut ended = vec![exit(&world.event().await), exit(&world.event().await)];
+    let mut ended = [exit(&world.event().await), exit(&world.event().await)];
     ended.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(ended.iter().map(|exit| exit.id.as_str()).collect::<Vec<_>>(), ["shell", "web"]);
     assert!(ended.iter().all(|exit| exit.exit_status == 137));

@@ -106,7 +106,7 @@ impl Node {
             image::packages()?;
             emulator::packages()
         })?;
-        let image = progress.step(|| image::image(settings.suite))?;
+        let image = progress.step_with_note(|note| image::image(settings.suite, note))?;
         progress.step(|| {
             let run = Run::open(settings.suite, &settings.name)?;
             let _lock = run.lock()?;

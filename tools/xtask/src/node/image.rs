@@ -11,6 +11,7 @@ use crate::command;
 use crate::debian::{Archive, fetch_options};
 use crate::error::Error;
 use crate::packages;
+use crate::progress::Note;
 
 /// What the node has installed, without what is only recommended. QEMU is there for the benchmark to compare with.
 const PACKAGES: [&str; 20] = [
@@ -105,7 +106,7 @@ pub fn packages() -> Result<(), Error> {
 ///
 /// # Errors
 /// A package can't be had, or a tool fails.
-pub fn image(suite: Suite) -> Result<PathBuf, Error> {
+pub fn image(suite: Suite, note: &Note) -> Result<PathBuf, Error> {
     let mut key = Key::default();
     key.add("suite", suite.name()).add("packages", PACKAGES.join(" ")).add("size", SIZE);
     key.add("masked", MASKED).add("excluded", EXCLUDED.join(" ")).add("mkfs", MKFS.join(" "));
@@ -113,15 +114,17 @@ pub fn image(suite: Suite) -> Result<PathBuf, Error> {
         key.add(path, content).add("mode", mode.to_string());
     }
     let prefix = format!("{}-", suite.name());
-    let image = cache::entry("node", &format!("{prefix}{}", key.finish()), |folder| make(suite, folder))?;
+    let image =
+        cache::entry("node", &format!("{prefix}{}", key.finish()), |folder| make(suite, folder, note))?;
     // A node that runs has its image open, and its keys are its own.
     cache::keep_newest("node", &prefix, KEPT)?;
     Ok(image)
 }
 
-fn make(suite: Suite, folder: &Path) -> Result<(), Error> {
+fn make(suite: Suite, folder: &Path, note: &Note) -> Result<(), Error> {
     let root = folder.join("root");
-    debootstrap(suite, &root)?;
+    debootstrap(suite, &root, note)?;
+    note.set("packing".into());
     make_keys(folder, &root)?;
     configure(suite, &root)?;
     kernel::extract(&root.join("boot"), &folder.join("vmlinux"))?;
@@ -146,7 +149,7 @@ const MKFS: [&str; 7] = [
     "lazy_itable_init=1,root_owner=0:0",
 ];
 
-fn debootstrap(suite: Suite, root: &Path) -> Result<(), Error> {
+fn debootstrap(suite: Suite, root: &Path, note: &Note) -> Result<(), Error> {
     let archive = Archive::of_this_machine()?;
     let mut tool = Command::new("mmdebstrap");
     tool.args(["--mode=root", "--variant=essential"]);
@@ -160,7 +163,11 @@ fn debootstrap(suite: Suite, root: &Path) -> Result<(), Error> {
     tool.arg("--dpkgopt=force-confold");
     tool.arg(format!("--include={}", PACKAGES.join(",")));
     tool.arg(suite.name()).arg(root).arg(archive.source(suite.name())?);
-    command::run(&format!("node-image-{}", suite.name()), &mut tool)
+    command::run_watched(&format!("node-image-{}", suite.name()), &mut tool, |line| {
+        if let Some(stage) = line.strip_prefix("I: ") {
+            note.set(stage.trim_end_matches("...").to_owned());
+        }
+    })
 }
 
 /// A key for us to come in with, and one for the node to be known by.

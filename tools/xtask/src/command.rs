@@ -95,3 +95,19 @@ pub fn output(command: &mut Command) -> Result<String, Error> {
 fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watched_command_shows_every_line_and_quotes_its_end_when_it_fails() {
+        let mut lines = Vec::new();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo one; echo two >&2; printf three; exit 3"]);
+        let result = run_watched("test-watched", &mut shell, |line| lines.push(line.to_owned()));
+        assert_eq!(lines, ["one", "two", "three"]);
+        let error = result.expect_err("status 3").to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("one\ntwo\nthree"), "{error}");
+    }
+}

@@ -48,7 +48,11 @@ impl Machine {
     /// The agent's refusal.
     pub async fn create_sandbox(&self, sandbox: &Id, role: &Role, spec: &Spec) -> Result<(), TaskError> {
         let request = CreateSandboxRequest {
-            hostname: spec.hostname().clone().unwrap_or_default(),
+            hostname: spec
+                .hostname()
+                .clone()
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| sandbox.to_string()),
             sandbox_id: sandbox.as_str().into(),
             storages: if *role == Role::Sandbox { vec![shared_memory()] } else { Vec::new() },
             ..Default::default()

@@ -7,6 +7,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nacre_configuration::Configuration;
@@ -37,6 +38,8 @@ pub struct Pod {
     log: Logger,
     /// Guards the names: `None` is a container that is being made.
     containers: Mutex<BTreeMap<String, Option<Arc<Container>>>>,
+    /// The VMM's number, also after its end.
+    pid: AtomicU32,
     /// Guards the VM's presence.
     machine: Mutex<Option<Arc<Machine>>>,
     /// The launch of the VM, from the sandbox's Create on.
@@ -64,6 +67,7 @@ impl Pod {
             events,
             log,
             containers: Mutex::default(),
+            pid: AtomicU32::new(0),
             machine: Mutex::default(),
             timeline: Mutex::default(),
             tasks: Mutex::default(),
@@ -81,7 +85,7 @@ impl Pod {
 
     /// What containerd takes for the number of the pod's processes: the VMM's.
     pub fn pid(&self) -> u32 {
-        lock(&self.machine).as_ref().map_or(0, |machine| machine.vmm().pid())
+        self.pid.load(Ordering::Relaxed)
     }
 
     /// Asks the shim to end, unless containers are left and it need not be now.

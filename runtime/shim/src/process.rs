@@ -1,5 +1,6 @@
 //! One process of a container, from its creation to its exit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -67,6 +68,8 @@ pub struct Process {
     phase: Mutex<Phase>,
     exit: watch::Sender<Option<Exit>>,
     streams: Mutex<Option<Streams>>,
+    /// Stdin is to have an end. Changes only under the guard of `streams`.
+    stdin_closed: AtomicBool,
     /// A terminal's size that was set before there was a process to have it.
     early_size: Mutex<Option<(u32, u32)>>,
 }
@@ -81,6 +84,7 @@ impl Process {
             phase: Mutex::new(Phase::Created),
             exit: watch::Sender::new(None),
             streams: Mutex::new(None),
+            stdin_closed: AtomicBool::new(false),
             early_size: Mutex::new(None),
         }
     }
@@ -186,8 +190,12 @@ impl Process {
     }
 
     /// Takes over the process's streams.
-    pub fn set_streams(&self, streams: Streams) {
-        *lock(&self.streams) = Some(streams);
+    pub fn set_streams(&self, mut streams: Streams) {
+        let mut place = lock(&self.streams);
+        if self.stdin_closed.load(Ordering::Relaxed) {
+            streams.close_stdin();
+        }
+        *place = Some(streams);
     }
 
     /// Waits until all output has reached containerd, at most `limit`.
@@ -207,9 +215,12 @@ impl Process {
         }
     }
 
-    /// Closes stdin as soon as what is written to it has arrived.
+    /// Closes stdin as soon as what is written to it has arrived. A client with little input does so before the
+    /// process is started and has streams.
     pub fn close_stdin(&self) {
-        if let Some(streams) = &mut *lock(&self.streams) {
+        let mut streams = lock(&self.streams);
+        self.stdin_closed.store(true, Ordering::Relaxed);
+        if let Some(streams) = &mut *streams {
             streams.close_stdin();
         }
     }

@@ -4,7 +4,7 @@ use containerd_shim_protos::events::task::TaskExit;
 use containerd_shim_protos::protobuf::Message;
 use nacre_control::StopReason;
 use nacre_protocol::oci;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ttrpc::Code;
 
 use crate::error::TaskError;
@@ -116,7 +116,8 @@ async fn the_end_of_the_vm_ends_every_process_once_and_delete_needs_no_agent() {
     let mut ended = [exit(&world.event().await), exit(&world.event().await)];
     ended.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(ended.iter().map(|exit| exit.id.as_str()).collect::<Vec<_>>(), ["shell", "web"]);
-    assert!(ended.iter().all(|exit| exit.exit_status == 137));
+    assert!(ended.iter().all(|exit| exit.exit_status == 137 && exit.pid == world.pod.pid()));
+    assert_ne!(world.pod.pid(), 0);
     let error = world.pod.stats("web").await.unwrap_err();
     assert_eq!(error.code(), Code::UNAVAILABLE);
     assert!(error.to_string().contains("triple-faulted"), "{error}");
@@ -195,6 +196,23 @@ async fn an_exit_waits_for_the_output_but_not_for_ever() {
     let soon = tokio::time::timeout(Duration::from_millis(100), init.wait());
     assert!(soon.await.is_err(), "the exit came before the end of the output");
     assert_eq!(init.wait().await.status, 0);
+}
+
+#[tokio::test]
+async fn an_input_that_was_closed_before_the_start_ends() {
+    let mut world = World::new().await;
+    world.container("web", Paths::default()).await;
+    world.pod.start("web", "").await.unwrap();
+    let stdin = world.folder.path().join("in");
+    nix::unistd::mkfifo(&stdin, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let paths = Paths { stdin: stdin.to_str().unwrap().into(), ..Default::default() };
+    world.pod.exec("web", "shell", oci::Process::new(), paths).unwrap();
+
+    world.pod.container("web").unwrap().process("shell").unwrap().close_stdin();
+    world.pod.start("web", "shell").await.unwrap();
+
+    let mut guest = world.streams.recv().await.unwrap();
+    assert_eq!(guest.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
 #[tokio::test]

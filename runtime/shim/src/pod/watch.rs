@@ -1,6 +1,7 @@
 //! What happens by itself: exits, lack of memory, the end of the VM.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nacre_protocol::agent::WaitProcessRequest;
 use slog::{info, warn};
@@ -21,6 +22,7 @@ impl Pod {
     pub(crate) fn adopt(self: &Arc<Self>, machine: Arc<Machine>) {
         let stopped = machine.vmm().watch();
         let agent = machine.agent().clone();
+        self.pid.store(machine.vmm().pid(), Ordering::Relaxed);
         *lock(&self.machine) = Some(machine);
 
         let pod = self.clone();

@@ -21,7 +21,9 @@ fn main() -> io::Result<()> {
         .inputs(INPUTS)
         .include("proto")
         .rust_protobuf()
-        .rust_protobuf_customize(ProtobufCustomize::default().gen_mod_rs(false).generate_accessors(false))
+        .rust_protobuf_customize(
+            ProtobufCustomize::default().gen_mod_rs(false).generate_accessors(false).lite_runtime(true),
+        )
         .customize(Customize { async_all: true, ..Default::default() })
         .out_dir(&out)
         .run()?;

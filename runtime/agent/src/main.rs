@@ -166,6 +166,9 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
     if let Err(failure) = network::loopback_up().await {
         warn!(log, "no loopback"; "error" => failure.text());
     }
+    if options.quieten {
+        init::quieten();
+    }
     let result = tokio::select! {
         () = sandbox.ended.notified() => Ok(()),
         _ = terminate.recv() => {

@@ -18,13 +18,20 @@ pub struct Options {
     pub address: String,
     /// Whether to connect to the host when ready.
     pub announce: bool,
+    /// Whether the machine is the agent's own, to be set up for a pod.
+    pub quieten: bool,
     /// What to log.
     pub level: Level,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { address: format!("vsock://-1:{AGENT_PORT}"), announce: true, level: Level::Info }
+        Self {
+            address: format!("vsock://-1:{AGENT_PORT}"),
+            announce: true,
+            quieten: true,
+            level: Level::Info,
+        }
     }
 }
 
@@ -47,7 +54,7 @@ impl Options {
     /// Settings without a VM.
     pub fn from_environment(address: String, level: Option<&str>) -> Self {
         let level = level.and_then(log::level).unwrap_or(Level::Info);
-        Self { address, announce: false, level }
+        Self { address, announce: false, quieten: false, level }
     }
 }
 
@@ -59,7 +66,12 @@ mod tests {
     fn the_command_line_sets_what_it_names() {
         let line =
             "console=hvc0 agent.log=debug quiet agent.announce=0 agent.server_addr=vsock://-1:2000 agent.x=y";
-        let expected = Options { address: "vsock://-1:2000".into(), announce: false, level: Level::Debug };
+        let expected = Options {
+            address: "vsock://-1:2000".into(),
+            announce: false,
+            quieten: true,
+            level: Level::Debug,
+        };
         assert_eq!(Options::from_command_line(line), expected);
         assert_eq!(Options::from_command_line("agent.log=loud"), Options::default());
     }

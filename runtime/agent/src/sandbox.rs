@@ -109,8 +109,8 @@ impl Sandbox {
                 module.name
             )));
         }
-        if !request.hostname.is_empty() {
-            sethostname(&request.hostname).doing("set the host name")?;
+        if let Some(name) = host_name(request) {
+            sethostname(name).doing("set the host name")?;
         }
         self.drivers.mount(&request.storages, None, teardown).await?;
         resolver::set(&request.dns, teardown)
@@ -305,4 +305,13 @@ impl Sandbox {
     pub fn log(&self) -> &Logger {
         &self.log
     }
+}
+
+/// The longest name of a host, `__NEW_UTS_LEN` of the kernel.
+const MAX_HOST_NAME: usize = 64;
+
+/// The pod's host name; that of a lone container without one is its id.
+fn host_name(request: &CreateSandboxRequest) -> Option<&str> {
+    let name = if request.hostname.is_empty() { &request.sandbox_id } else { &request.hostname };
+    name.get(..name.len().min(MAX_HOST_NAME)).filter(|name| !name.is_empty())
 }

@@ -325,6 +325,11 @@ impl Agent {
         root.join(own).join(format!("nacre-agent-{}", self.pid()))
     }
 
+    /// Whether the machine gives the agent's cgroup the memory controller.
+    pub fn limits_memory(&self) -> bool {
+        fs::read_to_string(self.cgroup().join("cgroup.controllers")).is_ok_and(|text| text.contains("memory"))
+    }
+
     /// Runs a command in the agent's network; whether it succeeded.
     pub fn run_inside(&self, command: &[&str]) -> bool {
         let inner = children(self.pid()).pop().expect("the inner process").to_string();

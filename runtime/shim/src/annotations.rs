@@ -46,6 +46,11 @@ impl Role {
         }
     }
 
+    /// Whether it belongs to a pod of Kubernetes.
+    pub fn is_in_pod(&self) -> bool {
+        *self != Self::Lone
+    }
+
     /// The name of the sandbox that a container named `own` belongs to.
     pub fn sandbox<'a>(&'a self, own: &'a Id) -> &'a Id {
         match self {

@@ -65,8 +65,8 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 pub fn run(flags: &Flags) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Conversions of layers and reading of files; idle threads give their memory back soon.
-        .max_blocking_threads(4)
+        // Conversions of layers, reading of files, fifos without a reader; idle threads give their memory back soon.
+        .max_blocking_threads(16)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(failed("starting the runtime"))?;

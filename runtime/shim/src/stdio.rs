@@ -51,7 +51,9 @@ pub struct Ports {
 pub struct Streams {
     tasks: Vec<Task>,
     outputs: Vec<watch::Receiver<bool>>,
-    /// Keeps stdin open while no client has it open.
+    /// Keeps stdin open while no client has it open. Clients of a pod may come back (containerd restarts, another one
+    /// attaches). `ctr`, which has lone containers, forgets to ask for the end of an input that it has read before the
+    /// container is there, and only closes the fifo.
     stdin: Option<pipe::Sender>,
     patience: watch::Sender<Option<Duration>>,
 }
@@ -67,15 +69,20 @@ impl Drop for Task {
 }
 
 impl Streams {
-    /// Opens containerd's ends and streams to the guest behind the VMM's socket, and starts to copy.
+    /// Opens containerd's ends and streams to the guest behind the VMM's socket, and starts to copy. `clients_come_back`
+    /// says whether stdin outlives a client that leaves.
     ///
     /// # Errors
     /// An end that can't be opened, by name.
-    pub async fn open(paths: &Paths, socket: &Path) -> Result<(Self, Ports), StdioError> {
+    pub async fn open(
+        paths: &Paths,
+        clients_come_back: bool,
+        socket: &Path,
+    ) -> Result<(Self, Ports), StdioError> {
         let stdin = Source::open(&paths.stdin)?;
-        let stdout = Sink::open(&paths.stdout)?;
+        let stdout = Sink::open(&paths.stdout).await?;
         // A terminal has one output.
-        let stderr = if paths.terminal { None } else { Sink::open(&paths.stderr)? };
+        let stderr = if paths.terminal { None } else { Sink::open(&paths.stderr).await? };
 
         let mut ports = Ports::default();
         let (patience, patient) = watch::channel(None);
@@ -83,7 +90,7 @@ impl Streams {
         if let Some(source) = stdin {
             let (guest, port) = connect(socket).await?;
             ports.stdin = port;
-            streams.stdin = Some(source.keeper);
+            streams.stdin = clients_come_back.then_some(source.keeper);
             streams.tasks.push(Task(tokio::spawn(copy::input(source.receiver, guest))));
         }
         for (sink, port) in [(stdout, &mut ports.stdout), (stderr, &mut ports.stderr)] {

@@ -223,7 +223,7 @@ impl Pod {
     ) -> Result<Container, TaskError> {
         let Prepared { spec, binds, root, read_only: asked, shares_processes } = prepared;
         binds::copy(&binds, self.configuration()?, machine.agent()).await?;
-        let (streams, ports) = Streams::open(&new.paths, &machine.folder().vsock()).await?;
+        let (streams, ports) = Streams::open(&new.paths, role.is_in_pod(), &machine.folder().vsock()).await?;
         let request = CreateContainerRequest {
             container_id: new.id.to_string(),
             exec_id: new.id.to_string(),

@@ -30,7 +30,7 @@ impl Pod {
         let started = if exec.is_empty() {
             self.start_init(&container).await
         } else {
-            self.start_exec(&container.exec(exec)?).await
+            self.start_exec(&container.exec(exec)?, container.role.is_in_pod()).await
         };
         if let Err(error) = started {
             if let Some(exit) = process.start_failed() {
@@ -64,9 +64,9 @@ impl Pod {
         Ok(())
     }
 
-    async fn start_exec(&self, exec: &Exec) -> Result<(), TaskError> {
+    async fn start_exec(&self, exec: &Exec, in_pod: bool) -> Result<(), TaskError> {
         let (process, machine) = (&exec.process, self.machine()?);
-        let (streams, ports) = Streams::open(process.paths(), &machine.folder().vsock()).await?;
+        let (streams, ports) = Streams::open(process.paths(), in_pod, &machine.folder().vsock()).await?;
         let request = wire::ExecProcessRequest {
             container_id: process.container().into(),
             exec_id: process.exec().into(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::AsyncWrite;
@@ -13,12 +14,15 @@ use tokio::net::unix::pipe;
 
 use super::StdioError;
 
+/// A client opens its end before it asks for a process, but perhaps on a thread that has not come to it yet.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Input: a fifo.
 #[derive(Debug)]
 pub struct Source {
     /// Its reading end.
     pub receiver: pipe::Receiver,
-    /// A writing end, so that a client that leaves does not close it: that is what CloseIO is for.
+    /// A writing end.
     pub keeper: pipe::Sender,
 }
 
@@ -42,7 +46,12 @@ impl Source {
 #[derive(Debug)]
 pub enum Sink {
     /// A fifo.
-    Fifo(pipe::Sender),
+    Fifo {
+        /// Its writing end.
+        sender: pipe::Sender,
+        /// A reading end, so that a client that leaves (containerd restarts) and comes back finds the stream whole.
+        _keeper: pipe::Receiver,
+    },
     /// A file that is appended to.
     File(File),
 }
@@ -52,24 +61,45 @@ impl Sink {
     ///
     /// # Errors
     /// It can't be opened.
-    pub fn open(path: &str) -> Result<Option<Self>, StdioError> {
+    pub async fn open(path: &str) -> Result<Option<Self>, StdioError> {
         let Some(path) = local(path, &["fifo", "file"])? else { return Ok(None) };
-        let open = || -> io::Result<Self> {
-            let is_fifo = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-            if is_fifo {
-                // Read and write: a reader that leaves (containerd restarts) and comes back finds the stream whole.
-                Ok(Self::Fifo(pipe::OpenOptions::new().read_write(true).open_sender(path)?))
-            } else {
-                if let Some(folder) = Path::new(path).parent() {
-                    std::fs::create_dir_all(folder)?;
-                }
-                let file =
-                    OpenOptions::new().append(true).create(true).custom_flags(libc::O_NOCTTY).open(path)?;
-                Ok(Self::File(File::from_std(file)))
-            }
-        };
-        open().map(Some).map_err(|source| StdioError::Open { path: path.into(), source })
+        let is_fifo = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let opened = if is_fifo { Self::open_fifo(path).await } else { Self::open_file(path) };
+        opened.map(Some).map_err(|source| StdioError::Open { path: path.into(), source })
     }
+
+    /// Waits for the client's end: what is written and closed before a reader has opened the fifo is lost.
+    async fn open_fifo(path: &str) -> io::Result<Self> {
+        let sender = match pipe::OpenOptions::new().open_sender(path) {
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => wait_for_reader(path).await?,
+            other => other?,
+        };
+        let keeper = pipe::OpenOptions::new().open_receiver(path)?;
+        Ok(Self::Fifo { sender, _keeper: keeper })
+    }
+
+    fn open_file(path: &str) -> io::Result<Self> {
+        if let Some(folder) = Path::new(path).parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().append(true).create(true).custom_flags(libc::O_NOCTTY).open(path)?;
+        Ok(Self::File(File::from_std(file)))
+    }
+}
+
+/// Opens a fifo for writing on a thread, where the kernel waits for a reader.
+async fn wait_for_reader(path: &str) -> io::Result<pipe::Sender> {
+    let own = path.to_owned();
+    let mut waiting = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(own));
+    let opened = match tokio::time::timeout(READER_PATIENCE, &mut waiting).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            // Nobody comes: a reader of our own lets the thread go.
+            let _reader = pipe::OpenOptions::new().open_receiver(path)?;
+            waiting.await
+        }
+    };
+    pipe::Sender::from_file(opened.map_err(io::Error::other)??)
 }
 
 /// The path in `uri`, if its kind is one of `kinds`; a path alone is a fifo.
@@ -85,21 +115,21 @@ fn local<'a>(uri: &'a str, kinds: &[&str]) -> Result<Option<&'a str>, StdioError
 impl AsyncWrite for Sink {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Fifo(fifo) => Pin::new(fifo).poll_write(cx, bytes),
+            Self::Fifo { sender: fifo, .. } => Pin::new(fifo).poll_write(cx, bytes),
             Self::File(file) => Pin::new(file).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Fifo(fifo) => Pin::new(fifo).poll_flush(cx),
+            Self::Fifo { sender: fifo, .. } => Pin::new(fifo).poll_flush(cx),
             Self::File(file) => Pin::new(file).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Fifo(fifo) => Pin::new(fifo).poll_shutdown(cx),
+            Self::Fifo { sender: fifo, .. } => Pin::new(fifo).poll_shutdown(cx),
             Self::File(file) => Pin::new(file).poll_shutdown(cx),
         }
     }

@@ -53,7 +53,7 @@ async fn open(world: &World, paths: &Paths, count: u32) -> (Streams, Ports, Vec<
         }
         guests
     };
-    let (opened, guests) = tokio::join!(Streams::open(paths, &socket), accept);
+    let (opened, guests) = tokio::join!(Streams::open(paths, true, &socket), accept);
     let (streams, ports) = opened.unwrap();
     (streams, ports, guests)
 }
@@ -123,9 +123,25 @@ async fn stdin_ends_after_close_and_not_when_a_client_leaves() {
 }
 
 #[tokio::test]
+async fn a_reader_that_comes_late_gets_all() {
+    let world = World::new();
+    let paths = Paths { stdout: world.fifo("out"), ..Default::default() };
+    let path = paths.stdout.clone();
+    let late = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::read(path).unwrap()
+    });
+    let (_streams, _, mut guests) = open(&world, &paths, 1).await;
+    guests[0].write_all(b"hello").await.unwrap();
+    drop(guests);
+    assert_eq!(late.await.unwrap(), b"hello");
+}
+
+#[tokio::test]
 async fn an_output_that_a_daemon_holds_open_can_be_let_go() {
     let world = World::new();
     let paths = Paths { stdout: world.fifo("out"), ..Default::default() };
+    let _reader = pipe::OpenOptions::new().open_receiver(&paths.stdout).unwrap();
     let (streams, _, _guests) = open(&world, &paths, 1).await;
     assert!(tokio::time::timeout(Duration::from_millis(20), streams.drained()).await.is_err());
     streams.hang_up(Duration::from_millis(20));
@@ -136,7 +152,7 @@ async fn an_output_that_a_daemon_holds_open_can_be_let_go() {
 async fn a_kind_that_is_not_supported_is_named() {
     let world = World::new();
     let paths = Paths { stdout: "binary:///bin/logger".into(), ..Default::default() };
-    let error = Streams::open(&paths, &world.socket()).await.unwrap_err();
+    let error = Streams::open(&paths, true, &world.socket()).await.unwrap_err();
     assert!(error.to_string().contains("binary://"), "{error}");
     assert_eq!(error.code(), ttrpc::Code::UNIMPLEMENTED);
 }

@@ -55,9 +55,9 @@ section! {
     /// The size of a virtual machine, where a pod does not ask for one.
     struct Vm = "vm" {
         /// CPUs of a VM whose pod has no CPU limit.
-        default_vcpus: Count<1, 254> = Count(1),
+        default_vcpus: Count<1, 64> = Count(1),
         /// The most CPUs that a VM gets, whatever its pod's limit.
-        max_vcpus: Count<1, 254> = Count(32),
+        max_vcpus: Count<1, 64> = Count(32),
         /// Memory of a VM whose pod has no memory limit.
         default_memory_mib: Mebibytes<64, 1048576> = Mebibytes(256),
         /// The most memory that a VM gets; a pod that needs more is refused.

@@ -33,7 +33,7 @@ fn an_unknown_key_is_refused_with_the_nearest(#[case] text: &str, #[case] expect
 #[rstest]
 #[case::range(
     "[vm]\n\nmax_vcpus = 0",
-    "/f.toml:3: vm.max_vcpus: must be a whole number from 1 to 254, not 0"
+    "/f.toml:3: vm.max_vcpus: must be a whole number from 1 to 64, not 0"
 )]
 #[case::unit(
     "[vm]\ndefault_memory_mib = 1",

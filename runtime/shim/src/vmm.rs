@@ -123,6 +123,8 @@ impl Vmm {
             });
             match sent {
                 Err(_would_block) => {}
+                // It ended, which has a reason: its last message, or else the process's exit.
+                Ok(Ok(Err(ChannelError::Closed))) => return Err(VmmError::Stopped(self.ended().await)),
                 Ok(sent) => return Ok(sent??),
             }
         }
@@ -145,7 +147,7 @@ impl Vmm {
             let files: Vec<BorrowedFd<'_>> = batch.iter().map(AsFd::as_fd).collect();
             self.send(&Request::GrowDisk { disk: LAYER_DISK, extents }, &files).await?;
             let grown = tokio::select! {
-                grown = answer => grown.map_err(|_| VmmError::Closed)?.map_err(VmmError::Grow)?,
+                Ok(grown) = answer => grown.map_err(VmmError::Grow)?,
                 stopped = self.ended() => return Err(VmmError::Stopped(stopped)),
             };
             if grown.len() != batch.len() {

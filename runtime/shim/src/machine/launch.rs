@@ -119,10 +119,7 @@ async fn launch(
     traces.record(State { vmm: ProcessIdentity::of(pid), ..state })?;
 
     let (request, files) = plan.request();
-    if vmm.send(&request, &files).await.is_err() {
-        // It ended before it could listen; its own reason says more.
-        return Err(VmmError::Stopped(vmm.ended().await).into());
-    }
+    vmm.send(&request, &files).await?;
     let deadline = Instant::now() + configuration.timeouts.start_seconds.duration();
     // Here our taps are closed: the VMM has them, and a tap goes with its last descriptor.
     Ok((vmm, ComingAgent { announced, deadline, socket }, GuestNetwork::from(network)))

@@ -140,6 +140,16 @@ async fn a_killed_vmm_is_told_apart_from_one_that_gave_a_reason() {
 }
 
 #[tokio::test]
+async fn a_vmm_that_can_not_go_on_tells_why_whoever_asks_it() {
+    let mut world = World::new().await;
+    let machine = world.pod.running_machine();
+    world.vmm.stop(StopReason::Failed("the guest kernel is no ELF file".into()));
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let error = machine.vmm().grow(&[file]).await.unwrap_err().to_string();
+    assert!(error.contains("the guest kernel is no ELF file"), "{error}");
+}
+
+#[tokio::test]
 async fn a_hanging_agent_meets_the_deadline_and_sigkill_still_works() {
     let world = World::new().await;
     world.container("web", Paths::default()).await;

@@ -45,9 +45,6 @@ pub enum VmmError {
     /// A disk could not grow.
     #[error("the VMM could not add image layers: {0}")]
     Grow(String),
-    /// The control socket is closed, and the VMM's end is not seen yet.
-    #[error("the VMM does not listen any more")]
-    Closed,
     /// The control socket failed.
     #[error("the VMM can't be reached")]
     Channel(#[from] ChannelError),
@@ -69,7 +66,7 @@ impl VmmError {
         match self {
             Self::Open { .. } | Self::Spawn { .. } => Code::FAILED_PRECONDITION,
             Self::NotReady { .. } => Code::DEADLINE_EXCEEDED,
-            Self::Stopped(_) | Self::Closed | Self::Channel(_) => Code::UNAVAILABLE,
+            Self::Stopped(_) | Self::Channel(_) => Code::UNAVAILABLE,
             Self::Grow(_) | Self::Io(_) => Code::INTERNAL,
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use oci_spec::runtime::{self, LinuxSeccomp};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::cgroup::{Cgroup, OomKills};
 use crate::error::{Doing, Failure, Reply};
@@ -31,6 +32,8 @@ pub struct Container {
     cgroup: Cgroup,
     seccomp: Option<LinuxSeccomp>,
     execs: Mutex<HashMap<ExecId, Exec>>,
+    /// Processes that are forgotten but whose output is still on its way.
+    delivering: Mutex<JoinSet<()>>,
     phase: Mutex<Phase>,
     teardown: Mutex<Teardown>,
 }
@@ -93,6 +96,7 @@ impl Container {
             cgroup,
             seccomp: parts.seccomp,
             execs: Mutex::default(),
+            delivering: Mutex::default(),
             phase: Mutex::new(Phase::Created),
             teardown: Mutex::new(parts.teardown),
         })
@@ -211,6 +215,7 @@ impl Container {
         let process = self.process(exec)?;
         let status = process.wait().await;
         if !self.means_init(exec) {
+            self.deliver(Arc::clone(&process));
             let id = ExecId::parse(exec)?;
             let mut execs = lock(&self.execs);
             if process.is_drained() {
@@ -220,6 +225,13 @@ impl Container {
             }
         }
         Ok(status)
+    }
+
+    /// Keeps the process until its output was delivered, whatever becomes of its name.
+    fn deliver(&self, process: Arc<Process>) {
+        let mut delivering = lock(&self.delivering);
+        while delivering.try_join_next().is_some() {}
+        delivering.spawn(async move { process.delivered().await });
     }
 
     /// Forgets an added process that has ended, was waited for and has no more output.

@@ -171,6 +171,11 @@ impl Process {
         Ok(bytes)
     }
 
+    /// Waits until connections have taken all of its output.
+    pub async fn delivered(&self) {
+        self.streams.delivered().await;
+    }
+
     /// Whether all output was read to its end by calls.
     pub fn is_drained(&self) -> bool {
         self.streams.direct().is_none_or(|direct| {

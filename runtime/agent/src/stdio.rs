@@ -61,9 +61,11 @@ pub struct Direct {
     pub stderr: Mutex<Option<Reader>>,
 }
 
-/// Tasks that carry streams to and from connections.
+/// Tasks that carry streams to and from connections. They end with this.
 pub struct Relayed {
-    tasks: JoinSet<()>,
+    outputs: Mutex<JoinSet<()>>,
+    /// Goes on as long as the peer has input, which can be longer than anybody reads it.
+    _input: JoinSet<()>,
 }
 
 /// Streams whose process does not exist yet.
@@ -120,24 +122,23 @@ impl Prepared {
                 stderr: Mutex::new(stderr),
             })),
             Wanted::Connections(connections) => {
-                let mut tasks = JoinSet::new();
+                let (mut outputs, mut input) = (JoinSet::new(), JoinSet::new());
                 if let (Some(connection), Some(writer)) = (connections.stdin, stdin) {
-                    tasks.spawn(relay::input(connection, writer));
+                    input.spawn(relay::input(connection, writer));
                 }
-                let outputs = [(connections.stdout, stdout), (connections.stderr, stderr)];
-                for (connection, reader) in outputs {
+                for (connection, reader) in [(connections.stdout, stdout), (connections.stderr, stderr)] {
                     match (connection, reader) {
                         (Some(connection), Some(reader)) => {
-                            tasks.spawn(relay::output(reader, connection));
+                            outputs.spawn(relay::output(reader, connection));
                         }
                         // A terminal that nobody reads would stop its process when its buffer is full.
                         (None, Some(reader)) => {
-                            tasks.spawn(relay::discard(reader));
+                            outputs.spawn(relay::discard(reader));
                         }
                         (_, None) => {}
                     }
                 }
-                Streams::Relayed(Relayed { tasks })
+                Streams::Relayed(Relayed { outputs: Mutex::new(outputs), _input: input })
             }
         }
     }
@@ -151,17 +152,55 @@ impl Streams {
             Self::Relayed(_) => None,
         }
     }
+
+    /// Waits until connections have taken all output. Output for calls is not waited for.
+    pub async fn delivered(&self) {
+        if let Self::Relayed(relayed) = self {
+            let mut outputs = relayed.outputs.lock().await;
+            while outputs.join_next().await.is_some() {}
+        }
+    }
 }
 
 impl std::fmt::Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Direct(_) => f.write_str("Direct"),
-            Self::Relayed(relayed) => write!(f, "Relayed({})", relayed.tasks.len()),
+            Self::Relayed(_) => f.write_str("Relayed"),
         }
     }
 }
 
 fn null(read: bool) -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().read(read).write(!read).open("/dev/null")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn delivery_lasts_until_the_peer_has_all_output() {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let wanted = Connections { stdout: Some(Box::new(ours)), ..Default::default() };
+        let (theirs, prepared) = prepare(false, Wanted::Connections(wanted)).unwrap();
+        let streams = prepared.join(None);
+        let Stdio::Streams([_, stdout, _]) = theirs else { panic!("no streams") };
+        // More than the pipe and the socket hold, so that the process would block without the relay.
+        let process =
+            tokio::task::spawn_blocking(move || std::fs::File::from(stdout).write_all(&vec![7; 4 << 20]));
+        let delivery = tokio::spawn(async move { streams.delivered().await });
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.len(), 4 << 20);
+        process.await.unwrap().unwrap();
+        assert!(!delivery.is_finished());
+        drop(peer);
+        delivery.await.unwrap();
+    }
 }

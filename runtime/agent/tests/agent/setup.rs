@@ -205,7 +205,7 @@ async fn storages_are_mounted_and_copied_files_are_seen() {
     let shown = agent.outcome("web", "").await.stdout;
     assert!(shown.starts_with("hosts\ntmpfs /scratch tmpfs") && shown.contains("size=32k"), "{shown}");
     agent.remove("web").await.unwrap();
-    assert_eq!(agent.inside(), before);
+    agent.settles_to(&before).await;
 }
 
 #[tokio::test]

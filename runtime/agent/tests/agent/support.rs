@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nacre_protocol::agent::*;
 use nacre_protocol::agent_ttrpc::AgentServiceClient;
@@ -286,6 +287,17 @@ pub fn spec(root: &Path, args: &[&str]) -> oci::Spec {
 }
 
 impl Agent {
+    /// Waits until the agent's view is as before: what was killed takes a moment to be gone.
+    pub async fn settles_to(&self, before: &[String]) {
+        for _ in 0..100 {
+            if self.inside() == before {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(self.inside(), before);
+    }
+
     /// What the agent's own view holds: mounts, files, cgroups and processes.
     pub fn inside(&self) -> Vec<String> {
         let inner = children(self.pid()).pop().expect("the inner process");

@@ -39,16 +39,14 @@ macro_rules! stops {
 }
 
 stops! {
-    /// The tag in EDI names no machine that this stage0 starts on.
-    UnknownMachine = 2, 1, "stage0 was entered on a machine that it does not know";
     /// A CPU other than the first came to the entry, or the first came twice.
-    SecondEntry = 2, 2, "stage0 was entered a second time";
+    SecondEntry = 2, 1, "stage0 was entered a second time";
     /// A page of stage0's own memory could not be validated.
-    ScratchNotValidated = 2, 3, "stage0's own memory could not be validated";
-    /// An exception that stage0 has no use for.
-    Exception = 2, 4, "stage0 ran into an exception";
+    ScratchNotValidated = 2, 2, "stage0's own memory could not be validated";
+    /// The measured encryption bit is none.
+    NoEncryptionBit = 2, 3, "the encryption bit that was measured is none";
     /// A check of the program itself failed.
-    Panic = 2, 5, "stage0 found a mistake of its own";
+    Panic = 2, 4, "stage0 found a mistake of its own";
 
     /// The parameters page breaks a rule.
     Parameters = 3, 1, "the parameters page breaks a rule";
@@ -73,8 +71,8 @@ stops! {
     /// The command line does not end with its only zero.
     CommandLine = 5, 4, "the command line is not one string";
 
-    /// The kernel's memory map has no room for all ranges.
-    KernelMemoryMap = 6, 1, "the memory map is too long for the kernel";
+    /// What is to be said to the kernel has no room.
+    Tables = 6, 1, "the tables for the kernel have no room";
 }
 
 impl Stop {
@@ -86,9 +84,9 @@ impl Stop {
 
     /// What is written to the GHCB's MSR to end the guest (GHCB specification 56421, section 2.3.1).
     #[must_use]
-    pub const fn ghcb_request(self) -> u64 {
-        const TERMINATION: u64 = 0x100;
-        TERMINATION | (self.stage() as u64) << 12 | (self.code() as u64) << 16
+    pub const fn ghcb_request(self) -> u32 {
+        const TERMINATION: u32 = 0x100;
+        TERMINATION | (self.stage() as u32) << 12 | (self.code() as u32) << 16
     }
 
     /// What is written to [`STOP_PORT`] on a machine without confidential memory.

@@ -1,0 +1,64 @@
+//! What stage0 needs of the processor and of memory.
+
+use nacre_stage0_abi::AddressRange;
+
+/// The machine that stage0 runs on, as the measured entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// No confidential memory.
+    Plain,
+    /// An SEV-SNP guest.
+    Snp,
+}
+
+/// The size of a page that is taken into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageSize {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
+}
+
+impl PageSize {
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Small => 4 << 10,
+            Self::Large => 2 << 20,
+        }
+    }
+}
+
+/// How an attempt ended to take a page into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validation {
+    /// The page is the guest's.
+    Done,
+    /// The host has it in pages of another size.
+    OtherSize,
+    /// The page was the guest's already.
+    DoneBefore,
+    /// The processor refused.
+    Refused,
+}
+
+/// The processor and the memory.
+pub trait Guest {
+    /// Private memory that is in use.
+    fn memory(&mut self, range: AddressRange) -> &mut [u8];
+
+    /// Copies from the window that is shared with the host into private memory. The host may change the source at
+    /// any time, so nothing is decided by it.
+    fn copy_shared(&mut self, source: AddressRange, target: u64);
+
+    /// Takes a page of private memory into use (SEV-SNP: PVALIDATE).
+    fn validate(&mut self, page: u64, size: PageSize) -> Validation;
+
+    /// Uses the page tables at this address from now on.
+    fn use_page_tables(&mut self, root: u64);
+
+    /// Whether the processor has instructions for SHA-256. What is answered decides speed only.
+    fn has_sha_instructions(&self) -> bool;
+}

@@ -368,7 +368,7 @@ fn list(root: &Path, folder: &Path, all: &mut Vec<String>) {
         let name = path.strip_prefix(root).unwrap().display().to_string();
         let is_folder = entry.file_type().unwrap().is_dir();
         // Made once, with the first container.
-        let lasting = ["run/nacre", "run/kata-containers"]
+        let lasting = ["run/nacre", "run/kata-containers", "sys/fs/cgroup/nacre"]
             .iter()
             .any(|prefix| name == *prefix || name == format!("{prefix}/state"));
         if (is_folder || name.starts_with("run")) && !lasting {

@@ -10,7 +10,7 @@ use crate::context::{Context, ctr, prefix};
 use crate::failure::{Failure, chain, check};
 use crate::leftovers;
 use crate::listing::Listing;
-use crate::options::{Action, Arguments, NACRE, Options, Selection};
+use crate::options::{Action, Arguments, NACRE, Options, RUNC, Selection};
 use crate::process;
 use crate::runner::{self, CANNOT_RUN, Summary, Verdict};
 
@@ -61,7 +61,7 @@ fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
             std::time::Duration::ZERO,
         );
     }
-    first_container(options);
+    first_containers(options);
     let before = Listing::now(options);
     let (alone, beside): (Vec<&Test>, Vec<&Test>) = possible.into_iter().partition(|test| test.alone);
     runner::beside(&beside, selection.jobs, options, &mut summary);
@@ -89,12 +89,14 @@ fn report(summary: &Summary) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs one container before anything is compared: containerd and the runtime make folders that stay.
-fn first_container(options: &Options) {
-    let context = Context::new(options, FIRST);
-    match context.container("a").command(&["true"]).run().and_then(|finished| finished.exited(0)) {
-        Ok(_) => {}
-        Err(failure) => println!("the first container does not run: {}", chain(&failure)),
+/// Runs a container of each runtime before anything is compared: containerd and the runtimes make folders that stay.
+fn first_containers(options: &Options) {
+    for (name, runtime) in [("runc", RUNC), ("tested", options.runtime.as_str())] {
+        let context = Context::new(options, FIRST).with_runtime(runtime);
+        let ran = context.container(name).command(&["true"]).run();
+        if let Err(failure) = ran.and_then(|finished| finished.exited(0)) {
+            println!("the first container of {runtime} does not run: {}", chain(&failure));
+        }
     }
     leftovers::remove(options, FIRST);
     let _ = leftovers::search(options, FIRST);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use super::Test;
 use crate::context::Context;
@@ -90,13 +91,11 @@ fn restarted(context: &Context) -> Outcome {
 }
 
 fn guest_panics(context: &Context) -> Outcome {
-    let task = context.container("a").flags(&["--privileged"]).command(&["sleep", "1000"]).detach()?;
-    let trigger = task.exec("look", &["sh", "-c", "ls /proc/sysrq-trigger"])?;
-    if trigger.code != 0 {
-        task.end()?;
-        return context.cannot_run("the guest's kernel has no SysRq to panic by");
-    }
-    let mut exec = task.start_exec("panic", &["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000"])?;
+    let writable = |spec: &mut Value| spec["linux"]["readonlyPaths"] = json!([]);
+    let container = context.container("a").flags(&["--memory-limit", "100663296"]).specification(writable);
+    let task = container.command(&["sleep", "1000"]).detach()?;
+    let script = "echo 2 > /proc/sys/vm/panic_on_oom; exec nacre-probe eat 300";
+    let mut exec = task.start_exec("panic", &["sh", "-c", script])?;
     exec.close_stdin();
     exec.finish(SECONDS)?.failed()?;
     stopped_and_deleted(context, &task)

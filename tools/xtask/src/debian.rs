@@ -71,7 +71,8 @@ const FETCHING: [&str; 4] =
 pub fn fetch_options() -> Result<Vec<String>, Error> {
     let mut options = vec!["Acquire::Languages \"none\"".to_owned()];
     for name in FETCHING {
-        let value = command::output(Command::new("apt-config").args(["dump", "--format=%v", "--no-empty", name]))?;
+        let value =
+            command::output(Command::new("apt-config").args(["dump", "--format=%v", "--no-empty", name]))?;
         if !value.is_empty() {
             options.push(format!("{name} \"{value}\""));
         }

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod id_block;
 mod table;
 
 use std::io::{self, ErrorKind, Write};
@@ -24,18 +25,15 @@ enum Command {
     Check(check::Arguments),
     /// Shows the configuration that counts, with where each value comes from
     Config(config::Arguments),
+    /// Makes and checks ID blocks, by which an SEV-SNP guest belongs to its owner's key
+    IdBlock(id_block::Arguments),
 }
 
 fn main() -> ExitCode {
     let (text, code) = match Arguments::parse().command {
         Command::Check(arguments) => check::run(&arguments),
-        Command::Config(arguments) => match config::run(&arguments) {
-            Ok(text) => (text, ExitCode::SUCCESS),
-            Err(error) => {
-                eprintln!("nacre: {}", chain(&error));
-                return ExitCode::FAILURE;
-            }
-        },
+        Command::Config(arguments) => text(config::run(&arguments)),
+        Command::IdBlock(arguments) => text(id_block::run(&arguments)),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as head.
@@ -45,6 +43,17 @@ fn main() -> ExitCode {
         }
         _ => code,
     }
+}
+
+/// The text to print, if there is one, or the error on stderr.
+fn text<E: std::error::Error>(result: Result<String, E>) -> (String, ExitCode) {
+    result.map_or_else(
+        |error| {
+            eprintln!("nacre: {}", chain(&error));
+            (String::new(), ExitCode::FAILURE)
+        },
+        |text| (text, ExitCode::SUCCESS),
+    )
 }
 
 /// An error with everything that caused it.

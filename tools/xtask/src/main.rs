@@ -13,6 +13,7 @@ mod packages;
 mod payload;
 mod programs;
 mod progress;
+mod stage0;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Task {
     Images,
     /// The test node: a disposable Debian machine with a working `/dev/kvm`.
     Node(node::Arguments),
+    /// Build the first code of a confidential guest, and print where it is.
+    Stage0,
     /// Every check: formatting, clippy, unit tests, and all tests in the test node.
     Test(test::Arguments),
 }
@@ -56,6 +59,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     match task {
         Task::Guest(arguments) => guest::run(&arguments)?,
         Task::Images => images::print()?,
+        Task::Stage0 => stage0::print()?,
         // These choose their exit status themselves.
         Task::Bench(arguments) => return bench::run(&arguments),
         Task::Demo => return demo::run(),

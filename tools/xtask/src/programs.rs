@@ -10,7 +10,8 @@ use crate::command;
 use crate::error::Error;
 use crate::packages;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What our programs are compiled for.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The packages with static programs. They are built together, whichever is wanted: cargo chooses the features of a
 /// shared dependency by what it builds at once, and would compile many of them again for each other selection.
@@ -26,22 +27,27 @@ pub fn build() -> Result<PathBuf, Error> {
     let mut build = cargo();
     build.args(["build", "--release", "--target", TARGET]);
     build.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags().join("\x1f"));
+    let flags = [vec!["-Ctarget-feature=+crt-static".into()], path_flags()].concat();
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     build.env("LIBSECCOMP_LINK_TYPE", "static").env("LIBSECCOMP_LIB_PATH", "/usr/lib/x86_64-linux-gnu");
     command::run("build-programs", &mut build)?;
     Ok(target_folder()?.join(TARGET).join("release"))
 }
 
-/// The compiler's flags. Where the checkout and cargo's folder are must not be seen in the programs: the guest
+/// Flags for the compiler. Where the checkout and cargo's folder are must not be seen in the programs: the guest
 /// image is measured, and the same source must give the same bytes in any folder.
-fn flags() -> Vec<String> {
+pub fn path_flags() -> Vec<String> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    vec!["-Ctarget-feature=+crt-static".into(), remap(&cache::checkout(), "/nacre"), remap(&cargo, "/cargo")]
+    vec![remap(&cache::checkout(), "/nacre"), remap(&cargo, "/cargo")]
 }
 
-fn target_folder() -> Result<PathBuf, Error> {
+/// cargo's folder for what it builds.
+///
+/// # Errors
+/// cargo does not say.
+pub fn target_folder() -> Result<PathBuf, Error> {
     let text = command::output(cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| Error::Task(format!("cargo's description of the workspace is not JSON: {error}")))?;
@@ -51,7 +57,8 @@ fn target_folder() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Task("cargo does not say where its target folder is".into()))
 }
 
-fn cargo() -> Command {
+/// cargo, in the checkout.
+pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.current_dir(cache::checkout());
     cargo

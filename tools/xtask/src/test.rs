@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Only what needs no test node.
     #[arg(long)]
     no_node: bool,
+    /// Only what runs in the test node.
+    #[arg(long, conflicts_with = "no_node")]
+    only_node: bool,
     /// The Debian release of the test node.
     #[arg(long, value_enum, default_value_t)]
     suite: Suite,
@@ -37,17 +40,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let filter = arguments.filter.as_deref();
     let mut summary = Summary::default();
-    let mut progress = Progress::new(&["packages for the tests", "formatting", "clippy", "unit tests"]);
-    progress.step(|| packages::need(&PACKAGES))?;
-    if filter.is_none() {
-        let formatting = ["fmt", "--all", "--check"];
-        progress.step(|| check(&mut summary, "formatting", &formatting))?;
-        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        progress.step(|| check(&mut summary, "clippy", &clippy))?;
+    if arguments.only_node {
+        summary.add("formatting, clippy and unit tests", Outcome::Skipped("--only-node was given".into()));
     } else {
-        progress.skip(2);
+        outside(&mut summary, filter)?;
     }
-    progress.step_with_note(|note| cargo::unit_tests(&mut summary, filter, note))?;
     if arguments.no_node {
         summary.add("all tests in the node", Outcome::Skipped("--no-node was given".into()));
     } else {
@@ -55,6 +52,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     }
     println!("{summary}");
     Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs what needs no node.
+fn outside(summary: &mut Summary, filter: Option<&str>) -> Result<(), Error> {
+    let mut progress = Progress::new(&["packages for the tests", "formatting", "clippy", "unit tests"]);
+    progress.step(|| packages::need(&PACKAGES))?;
+    if filter.is_none() {
+        let formatting = ["fmt", "--all", "--check"];
+        progress.step(|| check(summary, "formatting", &formatting))?;
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        progress.step(|| check(summary, "clippy", &clippy))?;
+    } else {
+        progress.skip(2);
+    }
+    progress.step_with_note(|note| cargo::unit_tests(summary, filter, note))
 }
 
 /// Runs a check of cargo's that passes or fails as a whole.

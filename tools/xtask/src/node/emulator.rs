@@ -6,8 +6,8 @@
 //!
 //! What is known of the setting below, with QEMU 10.0.2: `node soak`, two machines at a time on two cores that were shared with
 //! five to ten other busy processes, started 92 machines in 18 minutes. One of them failed to start; the node did not die. Nodes
-//! in other use, with hundreds of starts among them, lived for up to an hour until they were ended. That a single start in about a
-//! hundred fails is seen with QEMU's own `microvm`, too, and so is the emulator's doing. Two hours of `soak` are not done.
+//! in other use lived for 45 to 56 minutes until they were ended. The start that failed was one of QEMU's own `microvm`, so one
+//! start in about a hundred may be expected to fail by the emulator's doing. Two hours of `soak` have not been tried.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};

@@ -14,7 +14,8 @@ use crate::progress::Progress;
 use summary::{Outcome, Summary};
 
 /// What the workspace's builds and unit tests need of Debian.
-const PACKAGES: [&str; 6] = ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "python3-pip"];
+const PACKAGES: [&str; 6] =
+    ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "python3-pip"];
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]

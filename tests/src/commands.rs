@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::bench;
 use crate::cases::{self, Test};
 use crate::context::{Context, ctr, prefix};
+use crate::emulator;
 use crate::failure::{Failure, chain, check};
 use crate::leftovers;
 use crate::listing::Listing;
@@ -51,6 +52,7 @@ fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
     import(&selection.images, options)?;
 
     leftovers::remove_containers(options, of_any_test);
+    emulator::be_patient()?;
     let mut summary = Summary::default();
     let (possible, not_here): (Vec<&Test>, Vec<&Test>) =
         chosen.into_iter().partition(|test| !test.only_nacre || options.runtime == NACRE);
@@ -70,6 +72,7 @@ fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
     if let Err(failure) = leftovers::compare(options, &before) {
         summary.note("node-as-before", Verdict::Failed(chain(&failure)), std::time::Duration::ZERO);
     }
+    emulator::be_impatient();
     Ok(report(&summary))
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod containerd;
 mod context;
 mod disturbance;
+mod emulator;
 mod events;
 mod failure;
 mod launch;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::failure::{Failure, equal, wrong};
 
 /// How long a program may take where a test says nothing else.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A program that has ended.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::cases::Test;
+use crate::emulator;
 use crate::failure::{Failure, chain};
 use crate::leftovers;
 use crate::listing::Listing;
@@ -107,8 +108,19 @@ pub fn alone(tests: &[&'static Test], options: &Options, summary: &mut Summary) 
     }
 }
 
-/// Runs a test's process and cleans up behind it.
+/// Runs a test, and once more when the emulator made it fail.
 fn one(test: &'static Test, options: &Options) -> Verdict {
+    match once(test, options) {
+        Verdict::Failed(output) if emulator::faulted(test.name, &output) => {
+            println!("AGAIN {}: a guest triple-faulted, which emulated nodes do at times", test.name);
+            once(test, options)
+        }
+        verdict => verdict,
+    }
+}
+
+/// Runs a test's process and cleans up behind it.
+fn once(test: &'static Test, options: &Options) -> Verdict {
     let verdict = judge(test, options).unwrap_or_else(|failure| Verdict::Failed(chain(&failure)));
     // Most tests leave nothing, and asking containerd takes much longer than looking.
     if !matches!(verdict, Verdict::Passed) || leftovers::any(options, test.name) {

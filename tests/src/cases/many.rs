@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Test;
 use crate::context::Context;
-use crate::failure::{Outcome, contains, equal};
+use crate::failure::{Failure, Outcome, contains, equal};
 use crate::wait::SECONDS;
 
 const COUNT: u32 = 20;
@@ -22,7 +22,10 @@ fn twenty(context: &Context) -> Outcome {
         all.push(context.container(&format!("c{number}")).script(&script).start()?);
     }
     for running in &all {
-        running.stdout.wait_for("ready", Duration::from_secs(600))?;
+        let ready = running.stdout.wait_for("ready", Duration::from_secs(600));
+        ready.map_err(|failure| {
+            Failure::Wrong(format!("{failure}; standard error: {}", running.stderr.text()))
+        })?;
     }
     let table = context.run_ctr(&["task", "ls"])?.exited(0)?.stdout;
     let ours = table.lines().filter(|line| line.starts_with(&context.prefix()) && line.contains("RUNNING"));

@@ -9,6 +9,7 @@ mod layers;
 mod life;
 mod limits;
 mod many;
+mod networks;
 mod notices;
 mod settings;
 mod signals;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         life::TESTS,
         notices::TESTS,
         kernels::TESTS,
+        networks::TESTS,
         many::TESTS,
         faults::TESTS,
         crashes::TESTS,

@@ -31,10 +31,7 @@ fn an_unknown_key_is_refused_with_the_nearest(#[case] text: &str, #[case] expect
 }
 
 #[rstest]
-#[case::range(
-    "[vm]\n\nmax_vcpus = 0",
-    "/f.toml:3: vm.max_vcpus: must be a whole number from 1 to 64, not 0"
-)]
+#[case::range("[vm]\n\nmax_vcpus = 0", "/f.toml:3: vm.max_vcpus: must be a whole number from 1 to 64, not 0")]
 #[case::unit(
     "[vm]\ndefault_memory_mib = 1",
     "/f.toml:2: vm.default_memory_mib: must be a whole number of MiB from 64 to 1048576, not 1"

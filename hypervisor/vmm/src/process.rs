@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nacre_control::CONTROL_FD;
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -30,6 +31,9 @@ pub fn confine() -> Result<OwnedFd, ProcessError> {
     let control = unsafe_kernel::inherited(CONTROL_FD).ok_or(ProcessError::NoControl)?;
     // SECURITY: a guest that takes over this process gains nothing by executing a set-user-ID program, and a
     // process of the same user can neither trace it nor read its memory.
+    // SECURITY: it has no business on the host's network. containerd also takes the namespace of a task's process
+    // for the task's own: `ctr run --cni` would set up the host's otherwise.
+    unshare(CloneFlags::CLONE_NEWNET).map_err(refused("unshare(CLONE_NEWNET)"))?;
     prctl::set_no_new_privs().map_err(refused("PR_SET_NO_NEW_PRIVS"))?;
     prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))?;
     // A shim that was killed before this line is noticed by the closed control socket.

@@ -6,11 +6,15 @@ use serde_json::Value;
 
 use super::Test;
 use crate::context::Context;
+use crate::disturbance;
 use crate::failure::{Failure, Outcome, check, equal, wrong};
 
 pub const TESTS: &[Test] = &[
     Test::new("own-kernel", "the container's kernel is not the node's", own_kernel).only_nacre(),
     Test::new("several-cpus", "a container with two CPUs sees two", several_cpus).only_nacre(),
+    Test::new("listening-agent", "an agent that only listens, as Kata's, is dialled", listening_agent)
+        .only_nacre()
+        .alone(),
     Test::new("timeline", "a launch leaves one line with its moments, in order", timeline)
         .only_nacre()
         .alone(),
@@ -27,6 +31,12 @@ fn own_kernel(context: &Context) -> Outcome {
 fn several_cpus(context: &Context) -> Outcome {
     let container = context.container("a").flags(&["--cpu-quota", "200000", "--cpu-period", "100000"]);
     container.script("grep -c ^processor /proc/cpuinfo").run()?.wrote("2\n").map(|_| ())
+}
+
+fn listening_agent(context: &Context) -> Outcome {
+    let text = "[guest]\nkernel_parameters = \"agent.announce=0\"\nannounces = false\n";
+    let _configuration = disturbance::configuration(text)?;
+    context.container("a").command(&["echo", "heard"]).run()?.wrote("heard\n").map(|_| ())
 }
 
 fn timeline(context: &Context) -> Outcome {

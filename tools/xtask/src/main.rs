@@ -1,4 +1,4 @@
-//! Everything a developer runs: `cargo xtask demo`, `test`, `node`, `guest`, `bench`.
+//! Everything a developer runs: `cargo xtask demo`, `test`, `node`, `guest`, `release`, `bench`.
 
 mod bench;
 mod cache;
@@ -13,6 +13,7 @@ mod packages;
 mod payload;
 mod programs;
 mod progress;
+mod release;
 mod stage0;
 mod test;
 
@@ -41,6 +42,8 @@ enum Task {
     Images,
     /// The test node: a disposable Debian machine with a working `/dev/kvm`.
     Node(node::Arguments),
+    /// Build the files of a node and lay them out in a folder.
+    Release,
     /// Build the first code of a confidential guest, and print where it is.
     Stage0,
     /// Every check: formatting, clippy, unit tests, and all tests in the test node.
@@ -59,6 +62,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     match task {
         Task::Guest(arguments) => guest::run(&arguments)?,
         Task::Images => images::print()?,
+        Task::Release => release::run()?,
         Task::Stage0 => stage0::print()?,
         // These choose their exit status themselves.
         Task::Bench(arguments) => return bench::run(&arguments),

@@ -14,7 +14,7 @@ const SIGTERM: u32 = 15;
 
 #[tokio::test]
 async fn a_process_that_a_signal_ends_has_128_and_its_number() {
-    needs_machine!(a_process_that_a_signal_ends_has_128_and_its_number);
+    needs_machine!();
     let agent = Agent::start().await;
     for (id, signal, status) in [("term", SIGTERM, 143), ("kill", SIGKILL, 137)] {
         agent
@@ -31,7 +31,7 @@ async fn a_process_that_a_signal_ends_has_128_and_its_number() {
 
 #[tokio::test]
 async fn real_time_signals_end_processes_too() {
-    needs_machine!(real_time_signals_end_processes_too);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "sleep 1000").await;
     agent.exec("web", "x", process(&["/bin/sleep", "1000"])).await.unwrap();
@@ -41,7 +41,7 @@ async fn real_time_signals_end_processes_too() {
 
 #[tokio::test]
 async fn a_signal_without_a_name_goes_to_all_processes() {
-    needs_machine!(a_signal_without_a_name_goes_to_all_processes);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "trap 'echo got' INT; echo up; while :; do sleep 0.1; done").await;
     agent.read_until("web", "", "up").await;
@@ -53,7 +53,7 @@ async fn a_signal_without_a_name_goes_to_all_processes() {
 
 #[tokio::test]
 async fn added_processes_have_their_own_code_streams_and_environment() {
-    needs_machine!(added_processes_have_their_own_code_streams_and_environment);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "sleep 1000").await;
     let mut added = process(&["sh", "-c", "echo $NAME $HOME; pwd; id; echo err >&2; exit 5"]);
@@ -74,7 +74,7 @@ async fn added_processes_have_their_own_code_streams_and_environment() {
 
 #[tokio::test]
 async fn a_program_that_can_not_be_run_fails_at_once_with_the_reason() {
-    needs_machine!(a_program_that_can_not_be_run_fails_at_once_with_the_reason);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "sleep 1000").await;
     let text = "exec: \"none\": executable file not found in $PATH".to_owned();
@@ -93,7 +93,7 @@ async fn a_program_that_can_not_be_run_fails_at_once_with_the_reason() {
 
 #[tokio::test]
 async fn a_program_without_a_format_fails_when_it_is_started() {
-    needs_machine!(a_program_without_a_format_fails_when_it_is_started);
+    needs_machine!();
     let agent = Agent::start().await;
     let root = agent.root("web");
     std::fs::write(root.join("bin/broken"), "no program").unwrap();
@@ -110,7 +110,7 @@ async fn a_program_without_a_format_fails_when_it_is_started() {
 
 #[tokio::test]
 async fn input_is_passed_on_and_can_be_ended() {
-    needs_machine!(input_is_passed_on_and_can_be_ended);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "cat; echo end").await;
     agent.write("web", "", b"one\n").await;
@@ -122,7 +122,7 @@ async fn input_is_passed_on_and_can_be_ended() {
 
 #[tokio::test]
 async fn a_lot_of_output_arrives_complete() {
-    needs_machine!(a_lot_of_output_arrives_complete);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "dd if=/dev/zero bs=64k count=256 2>/dev/null | cat").await;
     assert_eq!(agent.outcome("web", "").await.stdout.len(), 16 << 20);
@@ -130,7 +130,7 @@ async fn a_lot_of_output_arrives_complete() {
 
 #[tokio::test]
 async fn a_terminal_has_a_size_and_echoes() {
-    needs_machine!(a_terminal_has_a_size_and_echoes);
+    needs_machine!();
     let agent = Agent::start().await;
     let mut terminal =
         spec(&agent.root("web"), &["/bin/sh", "-c", "stty size; read line; stty size; exit 4"]);
@@ -150,7 +150,7 @@ async fn a_terminal_has_a_size_and_echoes() {
 
 #[tokio::test]
 async fn an_added_process_can_have_a_terminal() {
-    needs_machine!(an_added_process_can_have_a_terminal);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "sleep 1000").await;
     let mut terminal = process(&["/bin/sh", "-c", "stty size; echo tty >/dev/tty; exit 6"]);
@@ -166,7 +166,7 @@ async fn an_added_process_can_have_a_terminal() {
 
 #[tokio::test]
 async fn a_paused_container_goes_on_when_resumed() {
-    needs_machine!(a_paused_container_goes_on_when_resumed);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "read line; echo $line").await;
     let pause = PauseContainerRequest { container_id: "web".into(), ..Default::default() };
@@ -180,7 +180,7 @@ async fn a_paused_container_goes_on_when_resumed() {
 
 #[tokio::test]
 async fn the_rest_of_a_container_goes_with_its_first_process() {
-    needs_machine!(the_rest_of_a_container_goes_with_its_first_process);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "read line").await;
     agent.exec("web", "x", process(&["/bin/sleep", "1000"])).await.unwrap();

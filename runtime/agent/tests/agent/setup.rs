@@ -21,7 +21,7 @@ async fn output(agent: &Agent, id: &str, script: &str, change: impl FnOnce(&mut 
 
 #[tokio::test]
 async fn the_process_is_what_the_specification_says() {
-    needs_machine!(the_process_is_what_the_specification_says);
+    needs_machine!();
     let agent = Agent::start().await;
     let script =
         "id; pwd; echo $A $HOME; hostname; ulimit -n; grep -E 'NoNewPrivs|CapEff|CapBnd' /proc/self/status";
@@ -53,7 +53,7 @@ async fn the_process_is_what_the_specification_says() {
 
 #[tokio::test]
 async fn the_files_are_what_the_specification_says() {
-    needs_machine!(the_files_are_what_the_specification_says);
+    needs_machine!();
     let agent = Agent::start().await;
     let script = "(echo x > /file) 2>/dev/null || echo read-only; cat /work/secret; \
         (echo 1 > /proc/sys/kernel/panic) 2>/dev/null || echo refused; echo x > /extra/x && echo written; \
@@ -76,7 +76,7 @@ async fn the_files_are_what_the_specification_says() {
 
 #[tokio::test]
 async fn system_calls_are_filtered_in_the_container_and_in_what_joins_it() {
-    needs_machine!(system_calls_are_filtered_in_the_container_and_in_what_joins_it);
+    needs_machine!();
     let agent = Agent::start().await;
     let mut filtered = spec(&agent.root("web"), &["/bin/sh", "-c", "sync; mkdir /x 2>&1; read line"]);
     std::os::unix::fs::symlink("busybox", agent.folder.path().join("web/bin/mkdir")).unwrap();
@@ -112,7 +112,7 @@ async fn system_calls_are_filtered_in_the_container_and_in_what_joins_it() {
 
 #[tokio::test]
 async fn containers_share_a_pid_namespace_if_the_pod_says_so() {
-    needs_machine!(containers_share_a_pid_namespace_if_the_pod_says_so);
+    needs_machine!();
     let agent = Agent::start().await;
     let create = async |id: &str, script: &str| {
         let request = CreateContainerRequest {
@@ -137,7 +137,7 @@ async fn containers_share_a_pid_namespace_if_the_pod_says_so() {
 
 #[tokio::test]
 async fn ipc_and_network_are_the_pods() {
-    needs_machine!(ipc_and_network_are_the_pods);
+    needs_machine!();
     let agent = Agent::start().await;
     let script = "for n in ipc net uts; do ls -l /proc/self/ns/$n | grep -o '[a-z]*:.[0-9]*'; done; ls /sys/class/net | cat";
     let first = output(&agent, "first", script, |_| {}).await;
@@ -148,7 +148,7 @@ async fn ipc_and_network_are_the_pods() {
 
 #[tokio::test]
 async fn network_parameters_reach_the_pods_network() {
-    needs_machine!(network_parameters_reach_the_pods_network);
+    needs_machine!();
     let agent = Agent::start().await;
     let shown = output(
         &agent,
@@ -166,7 +166,7 @@ async fn network_parameters_reach_the_pods_network() {
 
 #[tokio::test]
 async fn storages_are_mounted_and_copied_files_are_seen() {
-    needs_machine!(storages_are_mounted_and_copied_files_are_seen);
+    needs_machine!();
     let agent = Agent::start().await;
     let path = "/run/kata-containers/shared/containers/web-0123456789abcdef-hosts";
     let copy = CopyFileRequest {
@@ -210,10 +210,10 @@ async fn storages_are_mounted_and_copied_files_are_seen() {
 
 #[tokio::test]
 async fn the_network_is_set_up_by_calls() {
-    needs_machine!(the_network_is_set_up_by_calls);
+    needs_machine!();
     let agent = Agent::start().await;
     if !agent.run_inside(&["ip", "link", "add", "eth9", "address", "02:00:00:00:00:09", "type", "veth"]) {
-        eprintln!("SKIPPED the_network_is_set_up_by_calls: no ip(8), or no veth in this kernel");
+        not_run_here("no ip(8), or no veth in this kernel");
         return;
     }
     let interface = Interface {
@@ -265,16 +265,14 @@ async fn the_network_is_set_up_by_calls() {
 
 #[tokio::test]
 async fn use_of_resources_is_told_and_limited() {
-    needs_machine!(use_of_resources_is_told_and_limited);
+    needs_machine!();
     let agent = Agent::start().await;
     agent.run("web", "read line").await;
     let request = StatsContainerRequest { container_id: "web".into(), ..Default::default() };
     let stats = agent.calls.stats_container(context(), &request).await.unwrap().cgroup_stats.unwrap();
     assert!(stats.cpu_stats.cpu_usage.total_usage > 0);
     if !agent.limits_memory() {
-        eprintln!(
-            "SKIPPED the part about memory of use_of_resources_is_told_and_limited: no cgroup v2 controller"
-        );
+        not_run_here("no cgroup v2 memory controller for its part about limits");
         return;
     }
     let resources = oci::LinuxResources {
@@ -293,12 +291,10 @@ async fn use_of_resources_is_told_and_limited() {
 
 #[tokio::test]
 async fn a_container_over_its_memory_limit_is_killed_and_told_of() {
-    needs_machine!(a_container_over_its_memory_limit_is_killed_and_told_of);
+    needs_machine!();
     let agent = Agent::start().await;
     if !agent.limits_memory() {
-        eprintln!(
-            "SKIPPED a_container_over_its_memory_limit_is_killed_and_told_of: no cgroup v2 memory controller"
-        );
+        not_run_here("no cgroup v2 memory controller");
         return;
     }
     let mut hungry = spec(&agent.root("web"), &["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=100M"]);

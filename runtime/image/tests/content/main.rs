@@ -14,6 +14,13 @@ use nacre_image::{LayerCache, LayerImage};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tree::Mounted;
 
+/// Says that the running test can't run on this machine, past the test runner's capture; `cargo xtask test` counts
+/// such a test as skipped.
+fn not_run_here(why: &str) {
+    let test = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "NOT RUN HERE {}: {why}", test.name().unwrap_or("?"));
+}
+
 /// The image of a folder, and what holds its cache.
 fn convert(layer: &Path) -> (LayerImage, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -25,7 +32,7 @@ fn convert(layer: &Path) -> (LayerImage, tempfile::TempDir) {
 fn assert_same(layer: &Path) -> Option<LayerImage> {
     let (image, _folder) = convert(layer);
     let Some(mounted) = Mounted::image(image.file()) else {
-        eprintln!("not run here: an EROFS image cannot be mounted over a loop device");
+        not_run_here("an EROFS image cannot be mounted over a loop device");
         return None;
     };
     assert_eq!(tree::describe(layer), tree::describe(mounted.path()));
@@ -160,7 +167,7 @@ fn images_over_each_other_show_what_their_folders_over_each_other_show() {
     let mounted: Option<Vec<Mounted>> = images.iter().map(|image| Mounted::image(image.file())).collect();
     let folders: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
     let (Some(mounted), Some(expected)) = (mounted, Mounted::overlay(&folders)) else {
-        eprintln!("not run here: an overlay or an EROFS image cannot be mounted");
+        not_run_here("an overlay or an EROFS image cannot be mounted");
         return;
     };
     let roots: Vec<&Path> = mounted.iter().map(Mounted::path).collect();
@@ -213,7 +220,7 @@ fn a_full_disk_is_named_and_nothing_is_left_on_it() {
     std::fs::create_dir(&disk).unwrap();
     std::fs::write(layer.join("sub/big"), vec![1; 8 << 20]).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&disk, "size=4m,mode=700") else {
-        eprintln!("not run here: a tmpfs cannot be mounted");
+        not_run_here("a tmpfs cannot be mounted");
         return;
     };
     let cache = LayerCache::open(&disk, 1 << 40, 2).unwrap();
@@ -230,7 +237,7 @@ fn images_that_nobody_uses_make_room_on_a_full_disk() {
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&disk, "size=8m,mode=700") else {
-        eprintln!("not run here: a tmpfs cannot be mounted");
+        not_run_here("a tmpfs cannot be mounted");
         return;
     };
     let cache = LayerCache::open(&disk, 1 << 40, 1).unwrap();

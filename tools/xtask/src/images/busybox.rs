@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// The names under which busybox is found.
 const NAMES: &str = "[ awk base64 basename cat chgrp chmod chown cp cut date dd df dirname dmesg du echo env expr false \
-    find free grep head hostname id kill killall ln ls md5sum mkdir mkfifo mknod mktemp mount mv nc nproc od ping \
+    find free grep head hostname id ip kill killall ln ls md5sum mkdir mkfifo mknod mktemp mount mv nc nproc od ping \
     printf ps pwd readlink realpath reset rm rmdir sed seq setsid sh sha256sum sleep sort stat stty sync tail tar tee \
     test time timeout top touch tr true truncate tty umount uname uniq vi wc wget which whoami xargs yes";
 

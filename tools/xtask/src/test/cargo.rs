@@ -56,12 +56,16 @@ struct Report {
     outcomes: BTreeMap<String, Outcome>,
     /// The test whose output the runner shows, after all tests of a target.
     shown: Option<String>,
+    /// Tests that said themselves that they can't run here, past the runner, to which they passed.
+    not_run: Vec<(String, String)>,
 }
 
 impl Report {
     fn line(&mut self, line: &str) {
         let trimmed = line.trim_start();
-        if let Some(rest) = trimmed.strip_prefix("Running ") {
+        if let Some((name, why)) = line.strip_prefix("NOT RUN HERE ").and_then(|rest| rest.split_once(": ")) {
+            self.not_run.push((self.full_name(name), why.to_owned()));
+        } else if let Some(rest) = trimmed.strip_prefix("Running ") {
             self.begin(unit_of(rest));
         } else if let Some(rest) = trimmed.strip_prefix("Doc-tests ") {
             self.begin(format!("{rest} (documentation)"));
@@ -91,7 +95,9 @@ impl Report {
         format!("{} {name}", self.unit.as_deref().unwrap_or("?"))
     }
 
-    fn finish(self) -> impl Iterator<Item = (String, Outcome)> {
+    fn finish(mut self) -> impl Iterator<Item = (String, Outcome)> {
+        let skipped = self.not_run.into_iter().map(|(name, why)| (name, Outcome::Skipped(why)));
+        self.outcomes.extend(skipped);
         self.outcomes.into_iter()
     }
 }
@@ -151,6 +157,12 @@ mod tests {
                 ("nacre_vmm memory::two".into(), Outcome::Failed(failed)),
             ]
         );
+    }
+
+    #[test]
+    fn a_test_that_cannot_run_here_is_no_passed_one() {
+        let text = "     Running tests/a.rs (t/a-1)\nNOT RUN HERE net::tap: no tap\ntest net::tap ... ok\n";
+        assert_eq!(outcomes(text), [("a net::tap".into(), Outcome::Skipped("no tap".into()))]);
     }
 
     #[test]

@@ -56,6 +56,9 @@ fn with_runtime(
         command.extend(filter);
         let ended = node.lines(&command, |line| {
             eprintln!("{line}");
+            if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
+                summary.tried_again(&format!("{runtime} {name}"), why);
+            }
             match outcomes.last_mut() {
                 // What goes with a failure is indented below it.
                 Some((_, Outcome::Failed(text))) if line.starts_with(' ') => text.extend(["\n", line.trim()]),

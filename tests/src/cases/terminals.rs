@@ -20,11 +20,8 @@ const SIZES: &str =
 fn of_container(context: &Context) -> Outcome {
     let mut terminal = context.container("a").script(SIZES).terminal(33, 111)?;
     terminal.screen.wait_for("/dev/", SECONDS)?;
-    // ctr tells the size when the container has started; its first program may be faster.
-    terminal.resize(34, 112)?;
-    settle(&mut terminal, "34 112")?;
-    terminal.resize(50, 132)?;
-    settle(&mut terminal, "50 132")?;
+    settle(&mut terminal, 34, 112)?;
+    settle(&mut terminal, 50, 132)?;
     terminal.type_in("hello\n")?;
     terminal.screen.wait_for("heard hello", SECONDS)?;
     let screen = terminal.screen.text();
@@ -33,11 +30,15 @@ fn of_container(context: &Context) -> Outcome {
     equal("exit status", terminal.finish(SECONDS)?, 7)
 }
 
-/// Lines are typed until the size is seen: `ctr` passes a new one on in its own time.
-fn settle(terminal: &mut Terminal, size: &str) -> Outcome {
+/// Sets the size and types lines until it is seen: `ctr` passes a new size on in its own time, and misses one that is
+/// set between its first look at the terminal and its wait for changes.
+fn settle(terminal: &mut Terminal, rows: u16, columns: u16) -> Outcome {
+    let size = format!("{rows} {columns}\r");
     crate::wait::eventually(SECONDS, || {
+        terminal.resize(rows, columns + 1)?;
+        terminal.resize(rows, columns)?;
         terminal.type_in("again\n")?;
-        terminal.screen.wait_for(size, std::time::Duration::from_secs(2))
+        terminal.screen.wait_for(&size, std::time::Duration::from_secs(2))
     })
 }
 
@@ -55,8 +56,7 @@ fn of_exec(context: &Context) -> Outcome {
     let mut exec = Task::exec_command(&task, "one", &["--tty"], &["sh", "-c", SIZES]);
     let mut terminal = Terminal::start(&mut exec, 24, 80)?;
     terminal.screen.wait_for("/dev/", SECONDS)?;
-    terminal.resize(41, 99)?;
-    settle(&mut terminal, "41 99")?;
+    settle(&mut terminal, 41, 99)?;
     terminal.type_in("end\n")?;
     equal("exit status", terminal.finish(SECONDS)?, 7)?;
     task.end()

@@ -24,8 +24,9 @@ pub(super) async fn join(handle: &Handle, link: &Link) -> Result<OwnedFd, Networ
         let from = from.cast_signed();
         let queue = handle.qdisc().replace(from).ingress().execute().await;
         queue.map_err(netlink(format!("an ingress queue for {name} (is the module sch_ingress there?)")))?;
+        // The priority first: setting it overwrites the protocol.
         let filters = &mut handle.traffic_filter(from);
-        let filter = filters.replace().parent(INGRESS_QUEUE.into()).protocol(ALL_PROTOCOLS).priority(1);
+        let filter = filters.replace().parent(INGRESS_QUEUE.into()).priority(1).protocol(ALL_PROTOCOLS);
         let filter = filter.redirect(to).map_err(netlink(format!("a redirection for {name}")))?;
         let set = filter.execute().await;
         set.map_err(netlink(format!("the redirection of {name} (are cls_u32 and act_mirred there?)")))?;

@@ -114,3 +114,24 @@ async fn a_namespace_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/run/netns/none"));
     disconnect(Path::new("/run/netns/none"), vec![1]).await.unwrap();
 }
+
+#[tokio::test]
+async fn frames_that_arrive_at_the_interface_leave_through_the_tap() {
+    const VNET_HEADER: usize = 10;
+    const ARP: [u8; 2] = [8, 6];
+    let namespace = with_veth("frames");
+    let network = connect(&namespace.path()).await.unwrap();
+    let mut tap = std::fs::File::from(network.interfaces.into_iter().next().unwrap().tap);
+    // The other end, which is up only now: it would get a tap as well.
+    namespace.ip(&["address", "add", "10.88.0.1/24", "dev", "veth0"]);
+    namespace.ip(&["link", "set", "veth0", "up"]);
+    let ping = ["busybox", "ping", "-c", "1", "-W", "1", "-I", "veth0", "10.88.0.9"];
+    let _ = Command::new("ip").args(["netns", "exec", &namespace.0]).args(ping).output().unwrap();
+
+    let mut frame = [0; 2048];
+    let mut arrived = false;
+    while let Ok(length) = std::io::Read::read(&mut tap, &mut frame) {
+        arrived |= frame[..length].get(VNET_HEADER + 12..VNET_HEADER + 14) == Some(&ARP);
+    }
+    assert!(arrived);
+}

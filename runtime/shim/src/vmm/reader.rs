@@ -44,9 +44,12 @@ impl Reader {
         let told = tokio::select! {
             told = self.events() => told,
             // The end of the process counts, even if somebody else has its end of the channel open.
-            () = self.gone() => self.last_events(),
+            () = self.gone() => None,
             never = errors.pass_on(&self.log) => match never {},
         };
+        // A socket whose other end was closed with a request of ours unread tells that first, and once; what the VMM
+        // had sent before is still there.
+        let told = told.or_else(|| self.last_events());
         self.shared.close();
         // A VMM that closed its channel ends; if it does not, it no longer follows its protocol.
         let _ = self.process.kill();

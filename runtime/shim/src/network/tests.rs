@@ -1,5 +1,6 @@
 //! These need root, and make network namespaces of their own.
 
+use std::io::Read;
 use std::process::Command;
 
 use super::*;
@@ -130,7 +131,7 @@ async fn frames_that_arrive_at_the_interface_leave_through_the_tap() {
 
     let mut frame = [0; 2048];
     let mut arrived = false;
-    while let Ok(length) = std::io::Read::read(&mut tap, &mut frame) {
+    while let Ok(length) = tap.read(&mut frame) {
         arrived |= frame[..length].get(VNET_HEADER + 12..VNET_HEADER + 14) == Some(&ARP);
     }
     assert!(arrived);

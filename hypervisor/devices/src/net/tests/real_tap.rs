@@ -51,7 +51,7 @@ fn tap() -> io::Result<File> {
 /// such a test as skipped.
 fn not_run_here(why: &str) {
     let test = std::thread::current();
-    let _ = writeln!(std::io::stderr(), "NOT RUN HERE {}: {why}", test.name().unwrap_or("?"));
+    let _ = writeln!(io::stderr(), "NOT RUN HERE {}: {why}", test.name().unwrap_or("?"));
 }
 
 fn arp_request() -> Vec<u8> {

@@ -139,7 +139,7 @@ async fn containers_share_a_pid_namespace_if_the_pod_says_so() {
 async fn ipc_and_network_are_the_pods() {
     needs_machine!();
     let agent = Agent::start().await;
-    let script = "for n in ipc net uts; do ls -l /proc/self/ns/$n | grep -o '[a-z]*:.[0-9]*'; done; ls /sys/class/net | cat";
+    let script = "for n in ipc net uts; do readlink /proc/self/ns/$n; done; ls /sys/class/net | cat";
     let first = output(&agent, "first", script, |_| {}).await;
     let second = output(&agent, "second", script, |_| {}).await;
     assert_eq!(first, second);

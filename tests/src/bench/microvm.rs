@@ -37,6 +37,9 @@ pub fn measure() -> Result<Sample, Failure> {
         .args(["-cpu", "host", "-smp", "1", "-m", MEMORY_MIB])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-kernel", KERNEL, "-initrd", INITRD, "-append", COMMAND_LINE])
+        // Without a console the agent has no descriptors for its messages, and ends.
+        .args(["-chardev", "null,id=console", "-device", "virtio-serial-device"])
+        .args(["-device", "virtconsole,chardev=console"])
         .args(["-chardev", "stdio,id=mark,signal=off", "-device", "isa-debugcon,iobase=0x80,chardev=mark"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

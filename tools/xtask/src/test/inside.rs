@@ -9,8 +9,9 @@ use crate::progress::Progress;
 /// The runtimes that the suite runs with. runc's results check the suite itself.
 const RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.nacre.v2"];
 
-/// Nodes that a suite may use up. The emulator's own deaths are rare; our doing is not.
-const NODES: usize = 2;
+/// Nodes that a suite may use up: an emulated node's kernel has been seen to die after four minutes, and others to
+/// live for an hour.
+const NODES: usize = 4;
 
 /// The suite's runner in the node.
 const RUNNER: &str = "/payload/bin/nacre-tests";

@@ -4,6 +4,8 @@
 //! One value, the [`LaunchPlan`], says all of it: the VMM carries it out, `nacre measure` computes from it, and
 //! tests compare both with other people's calculators. It has no access to a processor; that is the VMM's part.
 //!
+//! - [`Guest`] is a guest as the configuration describes it, and makes its plan: the VMM and `nacre measure` call
+//!   the same function.
 //! - [`GuestImages`] are kernel, initrd and command line: where they will be, and their hashes. They are not
 //!   measured by the security processor; stage0 checks them against a measured page.
 //! - [`LaunchPlan`] adds stage0, the machine's parameters and the CPUs' first states.
@@ -23,9 +25,12 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod abi;
+pub mod command_line;
 mod cpu_state;
+pub mod devices;
 mod digest;
 pub mod dump;
+mod guest;
 mod id_block;
 mod images;
 mod plan;
@@ -34,6 +39,7 @@ mod vcpus;
 
 pub use cpu_state::{CpuState, DescriptorTable, GeneralRegisters, Segment};
 pub use digest::{CpuDigest, LaunchDigest, Measurement};
+pub use guest::{Guest, GuestError, GuestFiles, Tee};
 pub use id_block::{IdAuthentication, IdBlock, IdBlockError, IdKey, KeyDigest, PublicKey, SignedIdBlock};
 pub use images::{GuestImages, ImageSource, ImagesError, Kernel, KernelError, SharedRange};
 pub use plan::{

@@ -2,11 +2,10 @@
 
 mod boot_params;
 mod memory_map;
-mod mp_table;
 
 use nacre_stage0_abi::snp::{CcBlob, CcSetupData};
 use nacre_stage0_abi::stop::Stop;
-use nacre_stage0_abi::{AddressRange, Images, PAGE_SIZE, Parameters, layout};
+use nacre_stage0_abi::{AddressRange, Images, PAGE_SIZE, Parameters, layout, mp_table};
 use zerocopy::IntoBytes;
 
 use crate::guest::{Guest, Platform};
@@ -26,7 +25,8 @@ pub fn describe(
     // Nothing of what a host may have left there is for the kernel.
     guest.memory(layout::LEGACY_HOLE).fill(0);
     let table = guest.memory(range(layout::MP_TABLE, layout::LEGACY_HOLE.end())?);
-    mp_table::write(table, parameters).ok_or(Stop::Tables)?;
+    let pins = parameters.first_interrupt..parameters.first_interrupt + parameters.interrupts;
+    mp_table::write(table, parameters.vcpus, pins).ok_or(Stop::Tables)?;
 
     let handover = guest.memory(range(CC_NODE, CC_NODE + PAGE_SIZE)?);
     handover.fill(0);

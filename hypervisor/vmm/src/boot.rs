@@ -1,19 +1,22 @@
 //! Places everything the guest starts from in its memory.
 
-pub mod command_line;
 mod images;
 pub mod long_mode;
-mod mp_table;
 mod zero_page;
 
 use std::fs::File;
 use std::ops::Range;
 
 use linux_loader::loader;
+use nacre_launch::command_line;
+use nacre_stage0_abi::mp_table;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use crate::layout;
 use crate::memory::GuestMemory;
+
+/// More than a table for 254 CPUs and 24 pins takes.
+const MP_TABLE_ROOM: usize = 8 << 10;
 
 /// What to start.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub struct BootSource {
     /// Virtual CPUs.
     pub vcpus: u8,
     /// IOAPIC pins that devices use.
-    pub interrupts: Range<u8>,
+    pub interrupts: Range<u32>,
 }
 
 /// What was placed.
@@ -74,6 +77,9 @@ pub enum BootError {
     /// The command line is too long for the kernel.
     #[error("the kernel command line has {0} bytes, the kernel takes {max}", max = command_line::MAX)]
     CommandLine(usize),
+    /// More CPUs or interrupts than the MP table can name.
+    #[error("the MP table has no room for the machine's CPUs and interrupts")]
+    MpTable,
     /// A table does not fit guest memory.
     #[error("a boot table can't be placed in guest memory")]
     Table(#[from] GuestMemoryError),
@@ -96,8 +102,9 @@ pub fn place(memory: &GuestMemory, source: BootSource) -> Result<Placed, BootErr
     let mut text = source.command_line.into_bytes();
     text.push(0);
     memory.write_slice(&text, GuestAddress(layout::COMMAND_LINE))?;
-    let table = mp_table::build(source.vcpus, source.interrupts);
-    memory.write_slice(&table, GuestAddress(layout::MP_TABLE))?;
+    let mut table = vec![0; MP_TABLE_ROOM];
+    mp_table::write(&mut table, source.vcpus.into(), source.interrupts).ok_or(BootError::MpTable)?;
+    memory.write_slice(&table, GuestAddress(nacre_stage0_abi::layout::MP_TABLE))?;
     long_mode::write(memory)?;
     let placed = Placed {
         entry: kernel.entry,

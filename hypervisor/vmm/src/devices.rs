@@ -17,10 +17,11 @@ use nacre_devices::console::ConsoleTail;
 use nacre_devices::{
     Device, EventFd, MmioDevice, NOTIFY_OFFSET, Wiring, Worker, block, console, net, rng, vsock,
 };
+use nacre_launch::devices;
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_VERSION};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
 use crate::files::{Files, FilesError};
-use crate::layout;
 use crate::memory::GuestMemory;
 use crate::reports::{Report, Reporter, moment};
 
@@ -31,7 +32,7 @@ pub enum DeviceError {
     #[error(transparent)]
     Files(#[from] FilesError),
     /// More devices than interrupts.
-    #[error("{0} devices are configured, the machine has room for {max}", max = layout::MAX_DEVICES)]
+    #[error("{0} devices are configured, the machine has room for {max}", max = devices::MOST)]
     TooMany(usize),
     /// The context id is reserved.
     #[error("the guest's context id {0} is not allowed")]
@@ -102,7 +103,7 @@ impl Devices {
         log: &slog::Logger,
     ) -> Result<Self, DeviceError> {
         let count = config.disks.len() + config.nets.len() + 3;
-        if count > layout::MAX_DEVICES {
+        if u32::try_from(count).is_ok_and(|count| count > devices::MOST) {
             return Err(DeviceError::TooMany(count));
         }
         let mut builder = Builder { memory, log, slots: Vec::with_capacity(count) };
@@ -127,8 +128,14 @@ impl Devices {
     }
 
     /// The first register and the interrupt of each device, in order.
-    pub fn places(&self) -> Vec<(u64, u32)> {
+    #[cfg(test)]
+    fn places(&self) -> Vec<(u64, u32)> {
         self.slots.iter().map(|slot| (slot.address, slot.gsi)).collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(devices::MOST)
     }
 
     /// Lets KVM deliver the devices' interrupts and take the driver's doorbells without leaving the kernel.
@@ -227,10 +234,8 @@ impl Builder<'_> {
         };
         let made = make(wiring).map_err(|error| DeviceError::Make { what, source: error.into() });
         let (Device { mmio, worker }, handle) = made?;
-        let number = self.slots.len();
-        // `Devices::new` has checked that the number is below MAX_DEVICES.
-        let gsi = layout::FIRST_INTERRUPT + u32::try_from(number).unwrap_or_default();
-        let address = layout::DEVICES + layout::DEVICE_STRIDE * number as u64;
+        // `Devices::new` has checked the number.
+        let (address, gsi) = devices::place(u32::try_from(self.slots.len()).unwrap_or_default());
         self.slots.push(Slot { address, gsi, interrupt, mmio });
         Ok((worker, handle))
     }
@@ -242,26 +247,55 @@ pub struct MmioBus {
     devices: Vec<MmioDevice>,
 }
 
+/// Where an access goes.
+enum Target<'a> {
+    /// To a device's register.
+    Device(&'a MmioDevice, u64),
+    /// To a place that a device could have.
+    Vacant(u64),
+    /// Elsewhere.
+    Nothing,
+}
+
 impl MmioBus {
     /// The guest reads; where there is nothing it reads ones.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         match self.find(address) {
-            Some((device, offset)) => device.read(offset, data),
-            None => data.fill(0xff),
+            Target::Device(device, offset) => device.read(offset, data),
+            Target::Vacant(offset) => read_vacant(offset, data),
+            Target::Nothing => data.fill(0xff),
         }
     }
 
     /// The guest writes; where there is nothing the write is lost.
     pub fn write(&self, address: u64, data: &[u8]) {
-        if let Some((device, offset)) = self.find(address) {
+        if let Target::Device(device, offset) = self.find(address) {
             device.write(offset, data);
         }
     }
 
-    fn find(&self, address: u64) -> Option<(&MmioDevice, u64)> {
-        let offset = address.checked_sub(layout::DEVICES)?;
-        let number = usize::try_from(offset / layout::DEVICE_STRIDE).ok()?;
-        Some((self.devices.get(number)?, offset % layout::DEVICE_STRIDE))
+    fn find(&self, address: u64) -> Target<'_> {
+        let Some(offset) = address.checked_sub(devices::FIRST) else { return Target::Nothing };
+        let (number, offset) = (offset / devices::STRIDE, offset % devices::STRIDE);
+        match usize::try_from(number).ok().and_then(|number| self.devices.get(number)) {
+            Some(device) => Target::Device(device, offset),
+            None if number < u64::from(devices::MOST) => Target::Vacant(offset),
+            None => Target::Nothing,
+        }
+    }
+}
+
+/// A placeholder (virtio 1.2, 4.2.2.1, DeviceID 0), which a driver passes over without a word: a confidential guest's
+/// command line names every place.
+fn read_vacant(offset: u64, data: &mut [u8]) {
+    data.fill(0);
+    let word = match u32::try_from(offset).unwrap_or(u32::MAX) {
+        VIRTIO_MMIO_MAGIC_VALUE => 0x7472_6976u32,
+        VIRTIO_MMIO_VERSION => 2,
+        _ => 0,
+    };
+    if let Ok(place) = <&mut [u8; 4]>::try_from(data) {
+        *place = word.to_le_bytes();
     }
 }
 

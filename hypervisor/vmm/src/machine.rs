@@ -9,9 +9,10 @@ use nacre_control::{Moment, StopReason, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
 use nacre_devices::{EventFd, EventLoop, Worker};
+use nacre_launch::{command_line, devices as places};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::boot::{self, BootError, BootSource, command_line};
+use crate::boot::{self, BootError, BootSource};
 use crate::cpu::{self, CpuError, CpuModel};
 use crate::devices::{DeviceError, Devices, MmioBus};
 use crate::files::{Files, FilesError};
@@ -95,7 +96,7 @@ impl Machine {
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
         let mut devices = Devices::new(config, &mut files, &memory, reporter, log)?;
-        let source = boot_source(config, &mut files, &devices.places())?;
+        let source = boot_source(config, &mut files, devices.count())?;
         // KVM's part waits for grace periods of the host's kernel, placing the images copies: side by side
         // they take as long as the longer one.
         let (placed, wired) = thread::scope(|scope| {
@@ -174,19 +175,13 @@ fn make_vm(kvm: &Kvm, memory: &GuestMemory) -> Result<VmFd, MachineError> {
     Ok(vm)
 }
 
-fn boot_source(
-    config: &VmConfig,
-    files: &mut Files,
-    places: &[(u64, u32)],
-) -> Result<BootSource, MachineError> {
-    let pin = |gsi: u32| u8::try_from(gsi).unwrap_or(u8::MAX);
-    let first = pin(layout::FIRST_INTERRUPT);
+fn boot_source(config: &VmConfig, files: &mut Files, devices: u32) -> Result<BootSource, MachineError> {
     Ok(BootSource {
         kernel: files.take_file(config.kernel, "the guest kernel")?,
         initrd: files.take_file(config.initrd, "the initrd")?,
-        command_line: command_line::build(places, &config.kernel_parameters),
+        command_line: command_line::plain(devices, &config.kernel_parameters),
         vcpus: config.vcpus,
-        interrupts: first..places.last().map_or(first, |&(_, gsi)| pin(gsi).saturating_add(1)),
+        interrupts: places::interrupts(devices),
     })
 }
 

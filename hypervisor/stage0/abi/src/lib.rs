@@ -21,6 +21,7 @@ pub mod entry;
 pub mod images;
 pub mod layout;
 mod memory_map;
+pub mod mp_table;
 mod parameters;
 mod range;
 pub mod snp;

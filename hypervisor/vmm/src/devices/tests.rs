@@ -60,9 +60,19 @@ fn devices_are_where_the_command_line_says_in_a_fixed_order() {
 fn an_access_beside_the_devices_does_nothing() {
     let devices = devices(&config(0)).unwrap();
     let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect() };
-    for address in [0, 0xCFFF_FFFF, 0xD000_3000, 0xFEC0_0000, u64::MAX] {
+    for address in [0, 0xCFFF_FFFF, 0xD001_3000, 0xFEC0_0000, u64::MAX] {
         bus.write(address, &[1, 2, 3, 4]);
         assert_eq!(read(&bus, address), u32::MAX);
+    }
+}
+
+#[test]
+fn a_place_without_a_device_is_a_placeholder() {
+    let devices = devices(&config(0)).unwrap();
+    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect() };
+    for place in [0xD000_3000, 0xD001_2000] {
+        // Magic value, version, device id (virtio 1.2, 4.2.2).
+        assert_eq!([0, 4, 8].map(|register| read(&bus, place + register)), [0x7472_6976, 2, 0]);
     }
 }
 

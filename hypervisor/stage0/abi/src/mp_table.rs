@@ -1,7 +1,9 @@
 //! The MP table, by which a kernel without ACPI finds its CPUs and the IOAPIC (Intel MultiProcessor Specification
-//! 1.4, section 4).
+//! 1.4, section 4). stage0 makes it in a measured guest, the VMM in one that it starts directly.
 
-use nacre_stage0_abi::{Parameters, layout};
+use core::ops::Range;
+
+use crate::layout;
 
 const SPECIFICATION: u8 = 4;
 const LOCAL_APIC_VERSION: u8 = 0x14;
@@ -19,8 +21,12 @@ const EXTERNAL: u8 = 3;
 const POINTER: usize = 16;
 const HEADER: usize = 44;
 
-/// Writes the floating pointer and, right behind it, the table. `None` if there is too little room.
-pub(super) fn write(place: &mut [u8], parameters: &Parameters) -> Option<()> {
+/// Writes the floating pointer and, right behind it, the table, for [`layout::MP_TABLE`]. `vcpus` have APIC ids from
+/// zero; `pins` are those of the IOAPIC that devices use: one that is not listed costs the guest no register access.
+///
+/// `None` if there is too little room or a number that the table has no room for.
+#[must_use]
+pub fn write(place: &mut [u8], vcpus: u32, pins: Range<u32>) -> Option<()> {
     let (pointer, table) = place.split_at_mut_checked(POINTER)?;
     let address = u32::try_from(layout::MP_TABLE).ok()? + 16;
     // Length in paragraphs, then the checksum and five feature bytes: zero says that there is a table and that
@@ -31,7 +37,7 @@ pub(super) fn write(place: &mut [u8], parameters: &Parameters) -> Option<()> {
     set_checksum(pointer, 10)?;
 
     let mut entries = Entries { table, end: HEADER, count: 0 };
-    entries.add_all(parameters)?;
+    entries.add_all(vcpus, pins)?;
     let Entries { table, end, count } = entries;
     put(table, 0, b"PCMP")?;
     put(table, 4, &u16::try_from(end).ok()?.to_le_bytes())?;
@@ -49,10 +55,10 @@ struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    fn add_all(&mut self, parameters: &Parameters) -> Option<()> {
+    fn add_all(&mut self, vcpus: u32, pins: Range<u32>) -> Option<()> {
         const ENABLED: u8 = 1;
         const BOOTSTRAP: u8 = 2;
-        let vcpus = u8::try_from(parameters.vcpus).ok()?;
+        let vcpus = u8::try_from(vcpus).ok()?;
         for id in 0..vcpus {
             let flags = if id == 0 { ENABLED | BOOTSTRAP } else { ENABLED };
             // Signature and feature flags are left out: the kernel asks CPUID.
@@ -65,7 +71,7 @@ impl Entries<'_> {
         let [a, b, c, d] = IOAPIC.to_le_bytes();
         self.add(b"\x01\x00ISA   ")?;
         self.add(&[2, ioapic, IOAPIC_VERSION, 1, a, b, c, d])?;
-        for pin in parameters.first_interrupt..parameters.first_interrupt + parameters.interrupts {
+        for pin in pins {
             let pin = u8::try_from(pin).ok()?;
             self.add(&[3, VECTORED, 0, 0, BUS_ISA, pin, ioapic, pin])?;
         }
@@ -95,7 +101,11 @@ fn set_checksum(bytes: &mut [u8], place: usize) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use nacre_stage0_abi::MemoryMap;
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
     use rstest::rstest;
 
     use super::*;
@@ -109,10 +119,8 @@ mod tests {
     #[case(4, 7)]
     #[case(254, 19)]
     fn both_structures_are_well_formed(#[case] vcpus: u32, #[case] interrupts: u32) {
-        let memory = MemoryMap::new([(0, 4 << 20)]).unwrap();
-        let parameters = Parameters { vcpus, encryption_bit: None, first_interrupt: 5, interrupts, memory };
         let mut place = vec![0; 0x1_0000];
-        write(&mut place, &parameters).unwrap();
+        write(&mut place, vcpus, 5..5 + interrupts).unwrap();
         let (pointer, table) = place.split_at(16);
         assert_eq!((&pointer[..4], sum(pointer)), (&b"_MP_"[..], 0));
         assert_eq!(u32::from_le_bytes(pointer[4..8].try_into().unwrap()), 0xf_0010);
@@ -128,9 +136,7 @@ mod tests {
 
     #[test]
     fn too_little_room_is_not_overrun() {
-        let memory = MemoryMap::new([(0, 4 << 20)]).unwrap();
-        let parameters =
-            Parameters { vcpus: 4, encryption_bit: None, first_interrupt: 5, interrupts: 7, memory };
-        assert_eq!(write(&mut [0; 100], &parameters), None);
+        assert_eq!(write(&mut [0; 100], 4, 5..12), None);
+        assert_eq!(write(&mut [0; 0x1_0000], 256, 5..12), None);
     }
 }

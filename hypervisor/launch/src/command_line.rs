@@ -1,6 +1,6 @@
-//! The kernel command line: the VMM's own choices, the devices, then what the configuration appends.
+//! The kernel command line: our own choices, the devices, then what the configuration appends.
 
-use crate::layout;
+use crate::devices;
 
 /// The longest that x86 Linux takes, without its terminator (`COMMAND_LINE_SIZE` is 2048).
 pub const MAX: usize = 2047;
@@ -29,16 +29,30 @@ const PARAMETERS: &[&str] = &[
     "random.trust_cpu=on",
     // Self-tests of ciphers belong into the kernel's build, not into each start.
     "cryptomgr.notests",
-    // No device needs bounce buffers in a guest whose memory the host may read.
-    "swiotlb=noforce",
 ];
 
-/// Puts the line together. `devices` are (first address, interrupt) in the order in which the guest should
-/// number them.
-pub fn build(devices: &[(u64, u32)], appended: &str) -> String {
-    let mut words: Vec<String> = PARAMETERS.iter().map(|&word| word.to_owned()).collect();
-    words.extend(devices.iter().map(|(address, interrupt)| {
-        format!("virtio_mmio.device={}K@{address:#x}:{interrupt}", layout::DEVICE_STRIDE / 1024)
+/// No device needs bounce buffers in a guest whose memory the host may read.
+const NO_BOUNCE_BUFFERS: &str = "swiotlb=noforce";
+
+/// The line of a guest without confidential memory. It has `count` devices.
+#[must_use]
+pub fn plain(count: u32, appended: &str) -> String {
+    line(&[NO_BOUNCE_BUFFERS], count, appended)
+}
+
+/// The line of a confidential guest. It is measured, so it must not depend on how many devices a pod has: all places
+/// are named, and those without a device say so when the kernel looks.
+#[must_use]
+pub fn confidential(appended: &str) -> String {
+    line(&[], devices::MOST, appended)
+}
+
+/// The kernel numbers the devices in the order of their places.
+fn line(own: &[&str], count: u32, appended: &str) -> String {
+    let mut words: Vec<String> = PARAMETERS.iter().chain(own).map(|&word| word.to_owned()).collect();
+    words.extend((0..count).map(|number| {
+        let (address, interrupt) = devices::place(number);
+        format!("virtio_mmio.device={}K@{address:#x}:{interrupt}", devices::STRIDE / 1024)
     }));
     words.extend(appended.split_whitespace().map(str::to_owned));
     words.join(" ")
@@ -50,17 +64,17 @@ mod tests {
 
     #[test]
     fn devices_and_configured_words_follow_our_own() {
-        let line = build(&[(0xD000_0000, 5), (0xD000_1000, 6)], "  agent.log=debug\nquiet ");
+        let line = plain(2, "  agent.log=debug\nquiet ");
         assert!(line.starts_with("console=hvc0 "), "{line}");
-        let end =
-            "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 agent.log=debug quiet";
+        let end = "swiotlb=noforce virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
+                   agent.log=debug quiet";
         assert!(line.ends_with(end), "{line}");
     }
 
     #[test]
-    fn a_full_set_of_devices_fits() {
-        let devices: Vec<(u64, u32)> =
-            (0..19).map(|n| (0xD000_0000 + u64::from(n) * 0x1000, 5 + n)).collect();
-        assert!(build(&devices, "").len() < MAX - 512);
+    fn a_confidential_guests_line_names_every_place_and_leaves_bounce_buffers_on() {
+        let line = confidential("");
+        assert!(line.contains("@0xd0012000:23") && !line.contains("swiotlb"), "{line}");
+        assert!(line.len() < MAX - 512);
     }
 }

@@ -1,7 +1,10 @@
 //! The tables of the file and their keys. The doc comments here are the documentation in the reference file.
 
 use crate::schema::{SectionDoc, section};
-use crate::values::{AbsolutePath, Count, KernelParameters, Kibibytes, LogLevel, Mebibytes, Seconds};
+use crate::values::{
+    AbsolutePath, Count, HostDataSource, KernelParameters, Kibibytes, LogLevel, Mebibytes, OptionalPath,
+    Seconds, SnpPolicy, Steps, Tee,
+};
 
 /// Everything that can be configured; what is not in a file has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -13,6 +16,8 @@ pub struct Configuration {
     pub guest: Guest,
     /// The size of a VM.
     pub vm: Vm,
+    /// What is particular to confidential VMs.
+    pub confidential: Confidential,
     /// The cache of image layers.
     pub image: Image,
     /// Limits for what is copied into a guest.
@@ -25,8 +30,17 @@ pub struct Configuration {
     pub state: State,
 }
 
-pub(crate) const SECTIONS: &[SectionDoc] =
-    &[Vmm::DOC, Guest::DOC, Vm::DOC, Image::DOC, Binds::DOC, Timeouts::DOC, Log::DOC, State::DOC];
+pub(crate) const SECTIONS: &[SectionDoc] = &[
+    Vmm::DOC,
+    Guest::DOC,
+    Vm::DOC,
+    Confidential::DOC,
+    Image::DOC,
+    Binds::DOC,
+    Timeouts::DOC,
+    Log::DOC,
+    State::DOC,
+];
 
 section! {
     /// The program that runs a virtual machine.
@@ -43,6 +57,8 @@ section! {
         kernel: AbsolutePath = AbsolutePath::known("/usr/share/nacre/vmlinux"),
         /// The guest image: an initrd whose /init is the agent.
         initrd: AbsolutePath = AbsolutePath::known("/usr/share/nacre/initrd.img"),
+        /// The first code of a confidential guest, which checks the kernel, the initrd and the command line.
+        stage0: AbsolutePath = AbsolutePath::known("/usr/share/nacre/stage0.bin"),
         /// Words added at the end of the guest kernel's command line.
         kernel_parameters: KernelParameters = KernelParameters::default(),
         /// The guest's agent connects to the host when it is ready, as nacre's does. With false the shim dials the
@@ -52,8 +68,11 @@ section! {
 }
 
 section! {
-    /// The size of a virtual machine, where a pod does not ask for one.
+    /// A virtual machine: its kind, and its size where a pod does not ask for one.
     struct Vm = "vm" {
+        /// The technology that keeps the VM from its host. "simulated" starts a VM as "snp" does, on any machine, with a
+        /// software model of the security processor. It is for tests and never confidential.
+        tee: Tee = Tee::None,
         /// CPUs of a VM whose pod has no CPU limit.
         default_vcpus: Count<1, 64> = Count(1),
         /// The most CPUs that a VM gets, whatever its pod's limit.
@@ -64,6 +83,26 @@ section! {
         max_memory_mib: Mebibytes<64, 1048576> = Mebibytes(131072),
         /// Memory added to a pod's memory limit, for the guest's kernel and agent.
         memory_overhead_mib: Mebibytes<0, 4096> = Mebibytes(64),
+    }
+}
+
+section! {
+    /// Confidential VMs: with any vm.tee but "none". Size and policy are known to whoever checks a report, and CPUs and
+    /// memory are measured: few sizes mean few measurements.
+    struct Confidential = "confidential" {
+        /// Numbers of CPUs that a VM can have. A pod's number is rounded up.
+        vcpus: Steps<1, 64> = Steps::known(&[1, 2, 4, 8, 16, 32]),
+        /// Memory in MiB that a VM can have. A pod's memory is rounded up.
+        memory_mib: Steps<64, 1048576> =
+            Steps::known(&[256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072]),
+        /// The policy of an SEV-SNP guest.
+        policy: SnpPolicy = SnpPolicy::portable(),
+        /// An SEV-SNP ID block of 96 bytes, as `nacre id-block` makes it: the firmware starts nothing else.
+        id_block: OptionalPath = OptionalPath::default(),
+        /// The authentication of the ID block, 4096 bytes. Needed if there is an ID block.
+        id_auth: OptionalPath = OptionalPath::default(),
+        /// Where the 32 bytes of host data come from, which are in the guest's reports and not in its measurement.
+        host_data: HostDataSource = HostDataSource::None,
     }
 }
 
@@ -125,5 +164,16 @@ section! {
     struct State = "state" {
         /// The folder with one folder for each namespace and pod. It should not survive a reboot.
         path: AbsolutePath = AbsolutePath::known("/run/nacre"),
+    }
+}
+
+/// The port on which the agent takes stdio streams. Kata's agent reads the same word.
+const STDIO_PARAMETER: &str = "agent.passfd_listener_port=1027";
+
+impl Guest {
+    /// What is appended to the VMM's own kernel command line: the same for all pods, so that it can be measured.
+    #[must_use]
+    pub fn appended_parameters(&self) -> String {
+        format!("{STDIO_PARAMETER} {}", self.kernel_parameters.as_str()).trim_end().to_owned()
     }
 }

@@ -4,8 +4,14 @@ mod bounded;
 mod kernel_parameters;
 mod log_level;
 mod path;
+mod policy;
+mod steps;
+mod tee;
 
 pub use bounded::{Count, Kibibytes, Mebibytes, OutOfRange, Seconds};
 pub use kernel_parameters::{KernelParameters, KernelParametersError};
 pub use log_level::LogLevel;
-pub use path::{AbsolutePath, PathError};
+pub use path::{AbsolutePath, OptionalPath, PathError};
+pub use policy::{SnpPolicy, SnpPolicyError};
+pub use steps::{Steps, StepsError};
+pub use tee::{HostDataSource, Tee};

@@ -74,3 +74,33 @@ impl Allowed for AbsolutePath {
         "an absolute path".into()
     }
 }
+
+/// An absolute path, or none: the empty string.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
+pub struct OptionalPath(PathBuf);
+
+impl OptionalPath {
+    /// The path, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<&Path> {
+        Some(self.0.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+impl TryFrom<String> for OptionalPath {
+    type Error = PathError;
+
+    fn try_from(text: String) -> Result<Self, PathError> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        AbsolutePath::try_from(text).map(|path| Self(path.0))
+    }
+}
+
+impl Allowed for OptionalPath {
+    fn allowed() -> String {
+        "an absolute path, or empty for none".into()
+    }
+}

@@ -21,8 +21,6 @@ use crate::size::Size;
 
 /// Each VM has its own VMM, and with it its own space of context ids.
 const GUEST_CID: u32 = 3;
-/// Kata's agent reads it: the port on which it takes stdio streams.
-const STDIO_PARAMETER: &str = "agent.passfd_listener_port=1027";
 
 /// Everything that a machine is made of, open.
 #[derive(Debug)]
@@ -65,7 +63,7 @@ impl<'a> Plan<'a> {
         })?;
         Ok(Self {
             size,
-            parameters: format!("{STDIO_PARAMETER} {}", guest.kernel_parameters.as_str()).trim_end().into(),
+            parameters: guest.appended_parameters(),
             kvm: open("KVM's device", Path::new("/dev/kvm"), &read_write)?,
             kernel: open("the guest kernel", &guest.kernel, &read)?,
             initrd: open("the guest image", &guest.initrd, &read)?,

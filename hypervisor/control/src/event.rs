@@ -13,6 +13,13 @@ pub enum Event {
     },
     /// The guest wrote a marker (T6 to T8) or sent its first vsock packet (T9).
     Reached(Moment),
+    /// stage0 of a simulated guest did a part of its work: `nacre_stage0_abi::step`.
+    Stage0Did {
+        /// Which part.
+        step: u8,
+        /// `CLOCK_MONOTONIC` in nanoseconds.
+        ns: u64,
+    },
     /// The guest connected to a port of the host. One descriptor comes along: the stream's other end.
     GuestConnected {
         /// One of [`crate::VsockConfig::host_ports`].
@@ -62,6 +69,28 @@ pub enum StopReason {
     KvmInternalError {
         /// `kvm_run.internal.suberror`
         suberror: u32,
+    },
+    /// stage0 refused to go on: something is not as it was measured.
+    #[error("stage0 stopped at stage {stage} ({stage_name}), code {code}: {why}")]
+    Stage0 {
+        /// The stage.
+        stage: u8,
+        /// Its name.
+        stage_name: String,
+        /// The number within the stage.
+        code: u8,
+        /// In words.
+        why: String,
+    },
+    /// The guest of a confidential machine asked to be ended.
+    #[error("the guest ended itself with reason set {set}, code {code}: {why}")]
+    Terminated {
+        /// Whose code it is.
+        set: u8,
+        /// The code.
+        code: u8,
+        /// In words.
+        why: String,
     },
     /// [`crate::Request::Stop`], the shim's death, or SIGTERM.
     #[error("the VMM was told to stop ({by})")]

@@ -10,12 +10,14 @@
 pub mod channel;
 mod event;
 mod request;
+mod tee;
 
 pub use channel::{Channel, ChannelError};
 pub use event::{Event, Moment, StopReason};
 pub use request::{
     Backing, ConsoleConfig, DiskConfig, Extent, FileIndex, NetConfig, Request, VmConfig, VsockConfig,
 };
+pub use tee::{IdBlockFiles, TeeConfig, TeePlatform};
 
 /// The descriptor on which a VMM finds its end of the control socket.
 pub const CONTROL_FD: std::os::fd::RawFd = 3;

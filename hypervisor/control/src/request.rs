@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::TeeConfig;
+
 /// The place of a file among the descriptors that came with the message, counted from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIndex(pub u8);
@@ -49,6 +51,8 @@ pub struct VmConfig {
     pub initrd: FileIndex,
     /// Appended to the VMM's own kernel command line.
     pub kernel_parameters: String,
+    /// How it starts if it is measured; `None` starts the kernel directly.
+    pub tee: Option<TeeConfig>,
     /// The guest's `/dev/vda`, `/dev/vdb`, … in this order.
     pub disks: Vec<DiskConfig>,
     /// Network interfaces, in this order.

@@ -1,5 +1,6 @@
 //! The order of things, from the entry to the kernel's.
 
+use nacre_stage0_abi::step::Step;
 use nacre_stage0_abi::stop::Stop;
 use nacre_stage0_abi::{
     AddressRange, Images, ImagesError, PAGE_SIZE, Parameters, ParametersError, ParametersPage, layout, snp,
@@ -26,14 +27,17 @@ pub fn prepare(guest: &mut impl Guest, platform: Platform) -> Result<Kernel, Sto
     let parameters = parameters(guest, platform)?;
     let root = page_tables::build(guest, &parameters);
     guest.use_page_tables(root);
+    guest.did(Step::Tables);
     if platform == Platform::Snp {
         memory::take_into_use(guest, &parameters.memory)?;
     }
+    guest.did(Step::Memory);
     let images = hashes(guest, &parameters)?;
     for image in images.iter() {
         images::load(guest, image)?;
     }
     linux::describe(guest, platform, &parameters, &images)?;
+    guest.did(Step::Done);
     Ok(Kernel { entry: images.entry(), boot_params: layout::BOOT_PARAMS })
 }
 

@@ -1,6 +1,7 @@
 //! What stage0 needs of the processor and of memory.
 
 use nacre_stage0_abi::AddressRange;
+use nacre_stage0_abi::step::Step;
 
 /// The machine that stage0 runs on, as the measured entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,4 +62,9 @@ pub trait Guest {
 
     /// Whether the processor has instructions for SHA-256. What is answered decides speed only.
     fn has_sha_instructions(&self) -> bool;
+
+    /// Tells that a part of the work is done, where that is possible. For measurements only.
+    fn did(&mut self, step: Step) {
+        let _ = step;
+    }
 }

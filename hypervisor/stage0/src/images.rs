@@ -3,6 +3,7 @@
 //! SECURITY: the host can change the shared window at any time. So everything is copied first, and only the copy
 //! in private memory is hashed and used.
 
+use nacre_stage0_abi::step::Step;
 use nacre_stage0_abi::stop::Stop;
 use nacre_stage0_abi::{Image, ImageKind};
 
@@ -13,6 +14,7 @@ use crate::sha256;
 pub fn load(guest: &mut impl Guest, image: &Image) -> Result<(), Stop> {
     let accelerated = guest.has_sha_instructions();
     guest.copy_shared(image.source, image.target.start());
+    guest.did(Step::Copied);
     let whole = guest.memory(image.target);
     let len = usize::try_from(image.source.len()).map_err(|_| Stop::Hashes)?;
     let (file, rest) = whole.split_at_mut_checked(len).ok_or(Stop::Hashes)?;
@@ -28,5 +30,6 @@ pub fn load(guest: &mut impl Guest, image: &Image) -> Result<(), Stop> {
     if image.kind == ImageKind::CommandLine && file.iter().position(|byte| *byte == 0) != Some(len - 1) {
         return Err(Stop::CommandLine);
     }
+    guest.did(Step::Hashed);
     Ok(())
 }

@@ -10,11 +10,13 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 use nacre_stage0::{Guest, Kernel, PageSize, Platform, Validation};
 use nacre_stage0_abi::snp::CpuidPage;
+use nacre_stage0_abi::step::{STEP_PORT, Step};
 use nacre_stage0_abi::stop::{STOP_PORT, Stop};
 use nacre_stage0_abi::{AddressRange, layout};
 
 /// The machine that stage0 runs on.
 pub struct Machine {
+    platform: Platform,
     sha: bool,
 }
 
@@ -25,7 +27,7 @@ impl Machine {
             Platform::Plain => plain_has_sha(),
             Platform::Snp => snp_has_sha(),
         };
-        Self { sha }
+        Self { platform, sha }
     }
 }
 
@@ -85,6 +87,16 @@ impl Guest for Machine {
 
     fn has_sha_instructions(&self) -> bool {
         self.sha
+    }
+
+    fn did(&mut self, step: Step) {
+        // Elsewhere a port access is an exception that nobody handles.
+        if self.platform == Platform::Plain {
+            // SAFETY: a write to the diagnostic port, which changes nothing.
+            unsafe {
+                asm!("out dx, al", in("dx") STEP_PORT, in("al") step as u8, options(nostack, preserves_flags));
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitCode};
 use clap::Parser;
 use nacre_control::{
     Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, Event, Extent, FileIndex, Moment, Request,
-    StopReason, VmConfig, VsockConfig,
+    StopReason, TeeConfig, TeePlatform, VmConfig, VsockConfig,
 };
 use nacre_vmm::reports::moment;
 
@@ -29,6 +29,9 @@ struct Args {
     kernel: PathBuf,
     #[arg(long)]
     initrd: PathBuf,
+    /// Start by a launch plan with this stage0, in the simulated platform.
+    #[arg(long)]
+    stage0: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     vcpus: u8,
     #[arg(long, default_value_t = 256)]
@@ -126,7 +129,7 @@ fn events(args: &Args, channel: &Channel, moments: &mut Vec<Moment>) -> Result<S
                     channel.send(&Request::Stop, &[])?;
                 }
             }
-            Event::DiskGrown { .. } => {}
+            Event::DiskGrown { .. } | Event::Stage0Did { .. } => {}
             Event::Stopped { reason, console_tail } => {
                 if args.no_console {
                     eprintln!("{console_tail}");
@@ -196,6 +199,16 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
     let kvm = add(File::options().read(true).write(true).open("/dev/kvm")?.into())?;
     let kernel = add(File::open(&args.kernel)?.into())?;
     let initrd = add(File::open(&args.initrd)?.into())?;
+    let tee = match &args.stage0 {
+        Some(path) => Some(TeeConfig {
+            platform: TeePlatform::Simulated,
+            stage0: add(File::open(path)?.into())?,
+            policy: 0x3_0000,
+            host_data: [0; 32],
+            id_block: None,
+        }),
+        None => None,
+    };
     let mut disks = Vec::new();
     for list in &args.extents {
         let paths = list.split(',').filter(|path| !path.is_empty());
@@ -218,6 +231,7 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
         kernel,
         initrd,
         kernel_parameters: args.append.clone(),
+        tee,
         disks,
         nets: Vec::new(),
         vsock: VsockConfig { guest_cid: 3, listener, host_ports: args.host_port.clone() },

@@ -3,6 +3,7 @@
 mod cpuid;
 mod registers;
 mod run;
+pub mod state;
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};

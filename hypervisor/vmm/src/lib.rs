@@ -18,12 +18,16 @@ pub mod devices;
 pub mod files;
 pub mod layout;
 pub mod machine;
+pub mod measured;
 pub mod memory;
 pub mod ports;
 pub mod process;
 pub mod reports;
+pub mod simulated;
+mod start;
 pub mod supervise;
 mod unsafe_kernel;
+pub mod unsafe_mapping;
 
 /// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {

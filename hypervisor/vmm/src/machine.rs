@@ -12,13 +12,16 @@ use nacre_devices::{EventFd, EventLoop, Worker};
 use nacre_launch::{command_line, devices as places};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::boot::{self, BootError, BootSource};
+use crate::boot::{BootError, BootSource};
 use crate::cpu::{self, CpuError, CpuModel};
 use crate::devices::{DeviceError, Devices, MmioBus};
 use crate::files::{Files, FilesError};
+use crate::measured::{MeasuredError, MeasuredFiles, Placed, Planned};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::ports::Ports;
 use crate::reports::{Report, Reporter, moment};
+use crate::simulated::SoftwareProcessorError;
+use crate::start::{Prepared, Source};
 use crate::{layout, unsafe_kernel};
 
 /// The most virtual CPUs of a machine.
@@ -52,6 +55,12 @@ pub enum MachineError {
     /// Kernel, initrd or command line.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A measured machine's files, plan or memory.
+    #[error(transparent)]
+    Measured(#[from] MeasuredError),
+    /// The software model of the security processor.
+    #[error(transparent)]
+    SoftwareProcessor(#[from] SoftwareProcessorError),
     /// A virtual CPU.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -73,22 +82,39 @@ pub struct Machine {
     pub disks: Vec<BlockHandle>,
     console_tail: ConsoleTail,
     console_stopper: EventFd,
-    // Both live as long as the CPUs' threads, which end with the process.
+    // These live as long as the CPUs' threads, which end with the process.
     _vm: VmFd,
     _memory: Arc<GuestMemory>,
+    _placed: Vec<Placed>,
 }
 
 impl Machine {
-    /// Makes the machine and starts its threads. The moment T3 is added to `moments`.
+    /// Makes the machine and starts its threads. The moments T3 and T4 are added to `moments`.
     ///
     /// # Errors
     /// See [`MachineError`].
     pub fn start(
         config: &VmConfig,
+        files: Files,
+        reporter: &Reporter,
+        moments: &mut Vec<Moment>,
+        log: &slog::Logger,
+    ) -> Result<Self, MachineError> {
+        Self::start_planned(config, files, reporter, moments, log, |_| {})
+    }
+
+    /// As [`Machine::start`], with a look at a measured machine's plan before it is carried out: for measurements, and for
+    /// tests that put other files into the window than were planned.
+    ///
+    /// # Errors
+    /// See [`MachineError`].
+    pub fn start_planned(
+        config: &VmConfig,
         mut files: Files,
         reporter: &Reporter,
         moments: &mut Vec<Moment>,
         log: &slog::Logger,
+        after_planning: impl FnOnce(&mut Planned) + Send,
     ) -> Result<Self, MachineError> {
         if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
             return Err(MachineError::CpuCount(config.vcpus));
@@ -96,28 +122,34 @@ impl Machine {
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
         let mut devices = Devices::new(config, &mut files, &memory, reporter, log)?;
-        let source = boot_source(config, &mut files, devices.count())?;
+        let source = match &config.tee {
+            None => Source::Direct(boot_source(config, &mut files, devices.count())?),
+            Some(tee) => Source::Measured(Box::new(MeasuredFiles::take(config, tee, &mut files)?)),
+        };
         // KVM's part waits for grace periods of the host's kernel, placing the images copies: side by side
         // they take as long as the longer one.
-        let (placed, wired) = thread::scope(|scope| {
-            let placing = thread::Builder::new()
+        let (prepared, wired) = thread::scope(|scope| {
+            let prepare = || source.prepare(&memory, after_planning).map(|prepared| (prepared, moment(3)));
+            let preparing = thread::Builder::new()
                 .name("images".to_owned())
-                .spawn_scoped(scope, || boot::place(&memory, source).map(|placed| (placed, moment(3))))
+                .spawn_scoped(scope, prepare)
                 .map_err(|error| MachineError::Thread("images".to_owned(), error))?;
             let wired = Wired::new(&kvm, &memory, &mut devices, config.vcpus);
-            let placed = placing.join().map_err(|_| MachineError::Panicked)?;
-            Ok::<_, MachineError>((placed, wired))
+            let prepared = preparing.join().map_err(|_| MachineError::Panicked)?;
+            Ok::<_, MachineError>((prepared, wired))
         })?;
         let Wired { vm, bus, cpus } = wired?;
-        let (placed, moment) = placed?;
-        moments.push(moment);
-        if let Some(first) = cpus.first() {
-            cpu::start_at(first, placed.entry)?;
+        let (prepared, moment_placed) = prepared?;
+        moments.push(moment_placed);
+        let stage0 = matches!(prepared, Prepared::Measured(_));
+        let placed = prepared.launch(&vm, &memory, &cpus)?;
+        if stage0 {
+            moments.push(moment(4));
         }
         start_devices("disks", devices.disk_workers, reporter)?;
         start_devices("nets", devices.net_workers, reporter)?;
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
-        let ports = Arc::new(Ports::new(reporter.clone()));
+        let ports = Arc::new(Ports::new(reporter.clone(), stage0));
         for (vcpu, id) in cpus.into_iter().zip(0..) {
             start_cpu(vcpu, id, &ports, &bus, reporter)?;
         }
@@ -127,6 +159,7 @@ impl Machine {
             console_stopper,
             _vm: vm,
             _memory: memory,
+            _placed: placed,
         })
     }
 

@@ -1,8 +1,10 @@
 //! Port I/O: the few ports through which a guest speaks to its VMM without a driver.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use nacre_control::StopReason;
+use nacre_stage0_abi::step::{STEP_PORT, Step};
+use nacre_stage0_abi::stop::{STOP_PORT, Stop};
 
 use crate::reports::{Report, Reporter, moment};
 
@@ -29,12 +31,16 @@ pub struct Ports {
     reporter: Reporter,
     kernel_seen: AtomicBool,
     init_seen: AtomicBool,
+    /// Whether stage0 runs first, which has ports of its own.
+    stage0: bool,
+    steps_seen: AtomicU8,
 }
 
 impl Ports {
-    /// Ports that report to `reporter`.
-    pub fn new(reporter: Reporter) -> Self {
-        Self { reporter, kernel_seen: AtomicBool::new(false), init_seen: AtomicBool::new(false) }
+    /// Ports that report to `reporter`. With `stage0` they take its steps and the code with which it stops.
+    pub fn new(reporter: Reporter, stage0: bool) -> Self {
+        let seen = || AtomicBool::new(false);
+        Self { reporter, kernel_seen: seen(), init_seen: seen(), stage0, steps_seen: AtomicU8::new(0) }
     }
 
     /// The guest reads `data.len()` bytes from `port`; a string instruction's repeats look the same.
@@ -49,6 +55,13 @@ impl Ports {
     /// The guest writes; a reason comes back when that ends the machine.
     pub fn write(&self, port: u16, data: &[u8]) -> Option<StopReason> {
         let value = *data.first()?;
+        if self.stage0 {
+            match (port, Step::from_number(value)) {
+                (STEP_PORT, Some(step)) => self.step(step),
+                (STOP_PORT, _) => return Some(stage0_stop(data)),
+                _ => {}
+            }
+        }
         match (port, value) {
             // SECURITY: the guest can write these without end. Each is worth one message per life.
             (MARKERS, MARKER_KERNEL) => self.mark(&self.kernel_seen, 7),
@@ -61,10 +74,40 @@ impl Ports {
         None
     }
 
+    /// SECURITY: the kernel can write these as well, without end.
+    fn step(&self, step: Step) {
+        if self
+            .steps_seen
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| seen.checked_add(1))
+            .is_err()
+        {
+            return;
+        }
+        let now = moment(6);
+        self.reporter.send(Report::Stage0Did { step: step as u8, ns: now.ns });
+        if step == Step::Done {
+            self.reporter.send(Report::Reached(now));
+        }
+    }
+
     fn mark(&self, seen: &AtomicBool, t: u8) {
         if !seen.swap(true, Ordering::Relaxed) {
             self.reporter.send(Report::Reached(moment(t)));
         }
+    }
+}
+
+/// What stage0 wrote when it stopped, in words.
+fn stage0_stop(data: &[u8]) -> StopReason {
+    let value = data.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+    let known = Stop::from_port(value);
+    let [code, stage, ..] = value.to_le_bytes();
+    StopReason::Stage0 {
+        stage,
+        stage_name: known.map_or("unknown", Stop::stage_name).to_owned(),
+        code,
+        why: known
+            .map_or_else(|| "a code that this version does not know".to_owned(), |stop| stop.to_string()),
     }
 }
 
@@ -75,7 +118,7 @@ mod tests {
     #[test]
     fn a_marker_is_reported_once() {
         let (reporter, reports, _bell) = Reporter::new().unwrap();
-        let ports = Ports::new(reporter);
+        let ports = Ports::new(reporter, false);
         for _ in 0..1000 {
             assert_eq!(ports.write(0x80, &[0x41]), None);
             assert_eq!(ports.write(0x80, &[0x17]), None);
@@ -87,7 +130,7 @@ mod tests {
     #[test]
     fn an_announced_power_off_a_panic_and_a_reset_end_the_machine() {
         let (reporter, _reports, _bell) = Reporter::new().unwrap();
-        let ports = Ports::new(reporter);
+        let ports = Ports::new(reporter, false);
         assert_eq!(ports.write(0x505, &[4]), Some(StopReason::PowerOff));
         assert_eq!(ports.write(0x505, &[1]), Some(StopReason::Reset));
         assert_eq!(ports.write(0x64, &[0xfe]), Some(StopReason::Reset));
@@ -96,9 +139,43 @@ mod tests {
     }
 
     #[test]
+    fn stage0s_code_ends_a_measured_machine_with_its_words() {
+        let (reporter, reports, _bell) = Reporter::new().unwrap();
+        let ports = Ports::new(reporter.clone(), true);
+        let reason = ports.write(0xf4, &0x502u32.to_le_bytes()).unwrap();
+        let text = "stage0 stopped at stage 5 (images), code 2: the initrd is not the one that was measured";
+        assert_eq!(reason.to_string(), text);
+        let unknown = ports.write(0xf4, &0xffffu32.to_le_bytes()).unwrap().to_string();
+        assert!(unknown.contains("stage 255 (unknown), code 255"), "{unknown}");
+        assert!(ports.write(0xf4, &[1]).is_some());
+        assert_eq!(Ports::new(reporter, false).write(0xf4, &0x502u32.to_le_bytes()), None);
+        assert_eq!(reports.try_iter().count(), 0);
+    }
+
+    #[test]
+    fn stage0s_steps_are_reported_a_bounded_number_of_times() {
+        let (reporter, reports, _bell) = Reporter::new().unwrap();
+        let ports = Ports::new(reporter, true);
+        ports.write(0x80, &[0x31]);
+        ports.write(0x80, &[0x30]);
+        let reported: Vec<Report> = reports.try_iter().collect();
+        assert!(
+            matches!(
+                reported[..],
+                [Report::Stage0Did { step: 0x31, .. }, Report::Stage0Did { step: 0x30, .. }, Report::Reached(at)] if at.t == 6
+            ),
+            "{reported:?}"
+        );
+        for _ in 0..1000 {
+            ports.write(0x80, &[0x33]);
+        }
+        assert_eq!(reports.try_iter().count(), 253);
+    }
+
+    #[test]
     fn reads_say_what_exists_and_fill_every_byte() {
         let (reporter, _reports, _bell) = Reporter::new().unwrap();
-        let ports = Ports::new(reporter);
+        let ports = Ports::new(reporter, false);
         let read = |port| {
             let mut data = [0x55; 4];
             ports.read(port, &mut data);

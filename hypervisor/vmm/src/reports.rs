@@ -16,6 +16,13 @@ pub enum Report {
     Running(Moment),
     /// The guest passed a moment of its launch.
     Reached(Moment),
+    /// stage0 did a part of its work.
+    Stage0Did {
+        /// The part's number.
+        step: u8,
+        /// `CLOCK_MONOTONIC` in nanoseconds.
+        ns: u64,
+    },
     /// The guest connected to a port of the host.
     Connected {
         /// Which port.

@@ -91,6 +91,7 @@ impl Supervisor<'_> {
                 self.send(&Event::Started { moments }, &[])
             }
             Report::Reached(moment) => self.send(&Event::Reached(moment), &[]),
+            Report::Stage0Did { step, ns } => self.send(&Event::Stage0Did { step, ns }, &[]),
             Report::Connected { port, stream } => {
                 self.send(&Event::GuestConnected { port }, &[stream.as_fd()])
             }

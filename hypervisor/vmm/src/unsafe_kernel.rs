@@ -9,11 +9,34 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::errno::Errno;
 use vm_memory::MmapRegion;
 
+use crate::unsafe_mapping::Mapping;
+
 /// Takes an opened `/dev/kvm` over.
 pub fn kvm_from(file: OwnedFd) -> Kvm {
     // SAFETY: the descriptor is owned and given up here, so `Kvm` is its only owner. What it refers to is
     // checked with KVM_GET_API_VERSION before anything else is asked of it.
     unsafe { Kvm::from_raw_fd(file.into_raw_fd()) }
+}
+
+/// Shows a mapping to the guest at `guest_address` as memory slot `slot`.
+///
+/// # Errors
+/// KVM refuses the slot.
+pub fn add_mapping(
+    vm: &VmFd,
+    slot: u32,
+    guest_address: u64,
+    mapping: &Mapping,
+) -> Result<(), kvm_ioctls::Error> {
+    let slot = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr: guest_address,
+        memory_size: mapping.size(),
+        userspace_addr: mapping.address(),
+    };
+    // SAFETY: as in `add_memory`.
+    unsafe { vm.set_user_memory_region(slot) }
 }
 
 /// Shows `region` to the guest at `guest_address` as memory slot `slot`.

@@ -48,6 +48,7 @@ fn config() -> VmConfig {
         kernel: FileIndex(1),
         initrd: FileIndex(2),
         kernel_parameters: String::new(),
+        tee: None,
         disks: Vec::new(),
         nets: Vec::new(),
         vsock: VsockConfig { guest_cid: 3, listener: FileIndex(3), host_ports: vec![1024] },

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use nacre_configuration::Configuration;
+use nacre_configuration::sections::Confidential;
+use nacre_configuration::values::Tee;
 use oci_spec::runtime::Spec;
 
 use crate::annotations;
@@ -85,7 +87,24 @@ impl Limits {
             .ok_or(SpecError::TooMuchMemory { wanted_mib: memory_mib, most_mib: most })?;
         let host = std::thread::available_parallelism().map_or(u64::MAX, |count| count.get() as u64);
         let vcpus = wanted.min(host).min(vm.max_vcpus.get().into()).min(MOST_VCPUS);
-        Ok(Size { vcpus: u8::try_from(vcpus).unwrap_or(1), memory_mib: memory_mib.max(LEAST_MEMORY_MIB) })
+        let size =
+            Size { vcpus: u8::try_from(vcpus).unwrap_or(1), memory_mib: memory_mib.max(LEAST_MEMORY_MIB) };
+        if vm.tee == Tee::None { Ok(size) } else { size.measured(&configuration.confidential) }
+    }
+}
+
+impl Size {
+    /// The size that a confidential machine gets, whose measurement must be one of few.
+    fn measured(self, confidential: &Confidential) -> Result<Self, SpecError> {
+        // What is beyond the list gets the most of it: a CPU limit is no promise.
+        let vcpus = confidential.vcpus.round_up(self.vcpus.into());
+        let vcpus = vcpus.unwrap_or_else(|| confidential.vcpus.largest());
+        let memory = confidential.memory_mib.round_up(self.memory_mib.into());
+        let memory_mib = memory.ok_or_else(|| SpecError::TooMuchMemory {
+            wanted_mib: self.memory_mib.into(),
+            most_mib: confidential.memory_mib.largest(),
+        })?;
+        Ok(Self { vcpus: u8::try_from(vcpus).unwrap_or(1), memory_mib })
     }
 }
 
@@ -122,6 +141,24 @@ mod tests {
         let mut spec = Spec::default();
         spec.set_annotations(Some(annotations));
         assert_eq!(Size::of(&spec, &Configuration::default()).unwrap().memory_mib, 576);
+    }
+
+    #[rstest]
+    #[case::cpus(Some(3 * 100_000), None, 4, 256)]
+    #[case::memory(None, Some(300 << 20), 1, 512)]
+    fn a_confidential_machine_gets_the_next_measured_size(
+        #[case] quota: Option<i64>,
+        #[case] memory: Option<i64>,
+        #[case] vcpus: u8,
+        #[case] memory_mib: u32,
+    ) {
+        let mut configuration = Configuration::default();
+        configuration.vm.tee = Tee::Simulated;
+        let size = Limits { memory, quota, period: None }.size(&configuration).unwrap();
+        // The host of this test may have fewer CPUs.
+        let host = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        assert_eq!(size.memory_mib, memory_mib);
+        assert!(size.vcpus == vcpus || host < 3 && size.vcpus.is_power_of_two(), "{size:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod error;
 mod reader;
 mod start;
+mod tee;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 pub use error::VmmError;
 pub use start::{Plan, spawn};
+pub use tee::Tee;
 
 use crate::pidfd::PidFd;
 use crate::timeline::Timeline;

@@ -9,7 +9,7 @@ use crate::cache::{self, Key};
 use crate::command;
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::{guest, images, packages, programs};
+use crate::{guest, images, packages, programs, stage0};
 
 /// The steps that [`build`] shows.
 pub const STEPS: [&str; 4] = ["programs", "guest image", "container images", "payload of the test node"];
@@ -36,12 +36,13 @@ pub fn build(progress: &mut Progress) -> Result<PathBuf, Error> {
     // Shows steps of its own when there is something to build.
     let kernel = guest::kernel()?;
     let programs = progress.step(programs::build)?;
-    let initrd = progress.step(guest::image)?;
+    let (initrd, stage0) = progress.step(|| Ok((guest::image()?, stage0::image()?)))?;
     let images = progress.step(images::all)?;
     progress.step(|| {
         let mut parts = vec![
             Part::read("share/vmlinux", 0o644, &kernel)?,
             Part::read("share/initrd.img", 0o644, &initrd)?,
+            Part::read("share/stage0.bin", 0o644, &stage0)?,
             Part::read("etc/nacre.toml", 0o644, &cache::checkout().join("configuration/nacre.toml"))?,
             Part { name: "install".into(), mode: 0o755, content: include_bytes!("payload/install").to_vec() },
         ];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::{cache, guest, programs};
+use crate::{cache, guest, programs, stage0};
 
 /// The programs that a node needs.
 const PROGRAMS: [&str; 3] = ["containerd-shim-nacre-v2", "nacre-vmm", "nacre"];
@@ -23,7 +23,7 @@ pub fn run() -> Result<(), Error> {
     let kernel = guest::kernel()?;
     let mut progress = Progress::new(&["programs", "guest image", "files of a node"]);
     let programs = progress.step(programs::build)?;
-    let initrd = progress.step(guest::image)?;
+    let (initrd, stage0) = progress.step(|| Ok((guest::image()?, stage0::image()?)))?;
     let root = cache::checkout().join("target/nacre");
     progress.step(|| {
         for name in PROGRAMS {
@@ -31,6 +31,7 @@ pub fn run() -> Result<(), Error> {
         }
         place(&kernel, &root.join("usr/share/nacre/vmlinux"), 0o644)?;
         place(&initrd, &root.join("usr/share/nacre/initrd.img"), 0o644)?;
+        place(&stage0, &root.join("usr/share/nacre/stage0.bin"), 0o644)?;
         CONFIGURATION.iter().try_for_each(|name| {
             let from = cache::checkout().join("configuration").join(name);
             place(&from, &root.join("etc/nacre").join(name), 0o644)

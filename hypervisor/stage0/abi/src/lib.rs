@@ -25,6 +25,7 @@ pub mod mp_table;
 mod parameters;
 mod range;
 pub mod snp;
+pub mod step;
 pub mod stop;
 
 pub use images::{Image, ImageKind, Images, ImagesError};

@@ -82,6 +82,25 @@ impl Stop {
         Self::ALL.iter().copied().find(|stop| (stop.stage(), stop.code()) == (stage, code))
     }
 
+    /// The stage in a word or two.
+    #[must_use]
+    pub const fn stage_name(self) -> &'static str {
+        match self.stage() {
+            2 => "entry",
+            3 => "parameters",
+            4 => "memory",
+            5 => "images",
+            _ => "handing over",
+        }
+    }
+
+    /// The reason that was written to [`STOP_PORT`].
+    #[must_use]
+    pub fn from_port(value: u32) -> Option<Self> {
+        let [code, stage, 0, 0] = value.to_le_bytes() else { return None };
+        Self::from_codes(stage, code)
+    }
+
     /// What is written to the GHCB's MSR to end the guest (GHCB specification 56421, section 2.3.1).
     #[must_use]
     pub const fn ghcb_request(self) -> u32 {
@@ -107,9 +126,11 @@ mod tests {
     fn every_reason_has_its_own_codes_in_the_guests_own_sets() {
         for stop in Stop::ALL {
             assert_eq!(Stop::from_codes(stop.stage(), stop.code()), Some(*stop));
+            assert_eq!(Stop::from_port(stop.port_value()), Some(*stop));
             assert!((2..16).contains(&stop.stage()));
         }
         assert_eq!(Stop::from_codes(0, 0), None);
+        assert_eq!(Stop::from_port(0x1_0501), None);
     }
 
     #[test]

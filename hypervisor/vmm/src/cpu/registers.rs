@@ -14,7 +14,7 @@ const EFER_LONG_MODE: u64 = 1 << 8 | 1 << 10;
 /// Bit 1 of RFLAGS is always set; interrupts are off.
 const RFLAGS: u64 = 2;
 /// `IA32_APIC_BASE`: x2APIC mode. Its registers are MSRs, which KVM serves without decoding an instruction.
-const APIC_X2: u64 = 1 << 10;
+pub(super) const APIC_X2: u64 = 1 << 10;
 
 const MSR_MISC_ENABLE: u32 = 0x1a0;
 const MISC_ENABLE_FAST_STRING: u64 = 1;
@@ -30,15 +30,20 @@ pub fn start_at(vcpu: &VcpuFd, entry: u64) -> Result<(), CpuError> {
     set_segments(vcpu)?;
     let registers = kvm_regs { rip: entry, rsi: layout::ZERO_PAGE, rflags: RFLAGS, ..Default::default() };
     vcpu.set_regs(&registers).map_err(failed(0, "KVM_SET_REGS"))?;
+    set_conveniences(vcpu, 0)
+}
+
+/// Sets what a kernel expects of firmware, and can do without.
+pub(super) fn set_conveniences(vcpu: &VcpuFd, id: u8) -> Result<(), CpuError> {
     let msrs = [
         kvm_msr_entry { index: MSR_MISC_ENABLE, data: MISC_ENABLE_FAST_STRING, ..Default::default() },
         kvm_msr_entry { index: MSR_MTRR_DEFAULT_TYPE, data: MTRR_WRITE_BACK, ..Default::default() },
     ];
     let list = Msrs::from_entries(&msrs)
         .map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
-        .map_err(failed(0, "KVM_SET_MSRS"))?;
-    // The number set may be smaller than asked for: both are conveniences that a kernel can do without.
-    vcpu.set_msrs(&list).map_err(failed(0, "KVM_SET_MSRS"))?;
+        .map_err(failed(id, "KVM_SET_MSRS"))?;
+    // The number set may be smaller than asked for: a kernel can do without both.
+    vcpu.set_msrs(&list).map_err(failed(id, "KVM_SET_MSRS"))?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ fn config(disks: usize) -> VmConfig {
         kernel: FileIndex(9),
         initrd: FileIndex(9),
         kernel_parameters: String::new(),
+        tee: None,
         disks,
         nets: Vec::new(),
         vsock: VsockConfig { guest_cid: 3, listener: FileIndex(0), host_ports: Vec::new() },

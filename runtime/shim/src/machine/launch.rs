@@ -19,7 +19,7 @@ use crate::network::{GuestNetwork, PodNetwork};
 use crate::size::Size;
 use crate::state::{ProcessIdentity, State, StateFolder};
 use crate::timeline::Timeline;
-use crate::vmm::{self, Plan, Stopped, Vmm, VmmError};
+use crate::vmm::{self, Plan, Stopped, Tee, Vmm, VmmError};
 use crate::vsock;
 
 /// The guest's console in the pod's folder.
@@ -105,7 +105,8 @@ async fn launch(
     };
     let socket = traces.folder().vsock();
     let console = configuration.log.console.then(|| traces.folder().file(CONSOLE_FILE));
-    let plan = Plan::new(configuration, size, &socket, console.as_deref(), &network.interfaces)?;
+    let tee = Tee::new(configuration, spec.annotations().as_ref())?;
+    let plan = Plan::new(configuration, size, &socket, console.as_deref(), &network.interfaces, tee)?;
 
     let (pid, channel, errors) = vmm::spawn(&configuration.vmm.path)?;
     let (vmm, announced) =

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use nacre_configuration::values::Tee;
 use nacre_control::ChannelError;
 use ttrpc::Code;
 
 use super::Stopped;
+use crate::annotations::HOST_DATA;
 
 /// Why there is no VM, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,15 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// A technology that this version can't start.
+    #[error("vm.tee = \"{0}\" is not possible yet; \"none\", \"snp\" and \"simulated\" are")]
+    Unsupported(Tee),
+    /// One half of an ID block.
+    #[error("confidential.id_block and confidential.id_auth are needed together: set both or none")]
+    IdBlockIncomplete,
+    /// The annotation is none.
+    #[error("the annotation {HOST_DATA} must be 64 hexadecimal digits")]
+    HostData,
     /// The VMM's program does not start.
     #[error("the VMM {} can't be started", path.display())]
     Spawn {
@@ -64,7 +75,10 @@ impl VmmError {
     /// The code that containerd gets.
     pub fn code(&self) -> Code {
         match self {
-            Self::Open { .. } | Self::Spawn { .. } => Code::FAILED_PRECONDITION,
+            Self::Open { .. } | Self::Spawn { .. } | Self::Unsupported(_) | Self::IdBlockIncomplete => {
+                Code::FAILED_PRECONDITION
+            }
+            Self::HostData => Code::INVALID_ARGUMENT,
             Self::NotReady { .. } => Code::DEADLINE_EXCEEDED,
             Self::Stopped(_) | Self::Channel(_) => Code::UNAVAILABLE,
             Self::Grow(_) | Self::Io(_) => Code::INTERNAL,

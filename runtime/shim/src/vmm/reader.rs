@@ -128,7 +128,7 @@ impl Reader {
                     let _ = waiting.send(extents);
                 }
             }
-            Event::GuestConnected { .. } | Event::Stopped { .. } => {}
+            Event::GuestConnected { .. } | Event::Stage0Did { .. } | Event::Stopped { .. } => {}
         }
     }
 }

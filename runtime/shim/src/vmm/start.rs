@@ -14,7 +14,7 @@ use nacre_control::{
 };
 use nacre_protocol::AGENT_PORT;
 
-use super::VmmError;
+use super::{Tee, VmmError};
 use crate::inherit::inherit;
 use crate::network::Interface;
 use crate::size::Size;
@@ -33,6 +33,7 @@ pub struct Plan<'a> {
     listener: UnixListener,
     console: Option<File>,
     interfaces: &'a [Interface],
+    tee: Option<Tee>,
 }
 
 impl<'a> Plan<'a> {
@@ -46,6 +47,7 @@ impl<'a> Plan<'a> {
         socket: &Path,
         console: Option<&Path>,
         interfaces: &'a [Interface],
+        tee: Option<Tee>,
     ) -> Result<Self, VmmError> {
         let guest = &configuration.guest;
         let open = |what, path: &Path, options: &OpenOptions| {
@@ -70,6 +72,7 @@ impl<'a> Plan<'a> {
             listener,
             console: console.map(|path| open("the console's file", path, &append)).transpose()?,
             interfaces,
+            tee,
         })
     }
 
@@ -87,6 +90,7 @@ impl<'a> Plan<'a> {
             kernel: add(self.kernel.as_fd()),
             initrd: add(self.initrd.as_fd()),
             kernel_parameters: self.parameters.clone(),
+            tee: self.tee.as_ref().map(|tee| tee.config(&mut add)),
             // Empty at first: layers come by GrowDisk while the guest boots.
             disks: vec![DiskConfig { backing: Backing::Extents(Vec::new()) }],
             nets: self

@@ -1,0 +1,131 @@
+//! What a confidential machine is made of beside the files of every machine.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nacre_configuration::Configuration;
+use nacre_configuration::values::{self, HostDataSource};
+use nacre_control::{FileIndex, IdBlockFiles, TeeConfig, TeePlatform};
+
+use super::VmmError;
+use crate::annotations;
+
+/// The device of AMD's security processor.
+const SEV_DEVICE: &str = "/dev/sev";
+
+/// A confidential machine's own files and values.
+#[derive(Debug)]
+pub struct Tee {
+    platform: Platform,
+    stage0: File,
+    policy: u64,
+    host_data: [u8; 32],
+    id_block: Option<(File, File)>,
+}
+
+#[derive(Debug)]
+enum Platform {
+    Simulated,
+    /// Without a device the VMM says what else is missing.
+    Snp(Option<File>),
+}
+
+impl Tee {
+    /// What the configuration and the pod's annotations ask for; `None` for a machine without confidential memory.
+    ///
+    /// # Errors
+    /// A file that can't be opened, an annotation that is no host data, or a technology that is not there yet.
+    pub fn new(
+        configuration: &Configuration,
+        annotations: Option<&HashMap<String, String>>,
+    ) -> Result<Option<Self>, VmmError> {
+        let platform = match configuration.vm.tee {
+            values::Tee::None => return Ok(None),
+            values::Tee::Simulated => Platform::Simulated,
+            values::Tee::Snp => {
+                Platform::Snp(OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok())
+            }
+            values::Tee::Tdx => return Err(VmmError::Unsupported(configuration.vm.tee)),
+        };
+        let confidential = &configuration.confidential;
+        let id_block = match (confidential.id_block.get(), confidential.id_auth.get()) {
+            (None, None) => None,
+            (Some(block), Some(authentication)) => {
+                Some((open("the ID block", block)?, open("the ID authentication", authentication)?))
+            }
+            _ => return Err(VmmError::IdBlockIncomplete),
+        };
+        let host_data = match confidential.host_data {
+            HostDataSource::None => [0; 32],
+            HostDataSource::Annotation => host_data(annotations)?,
+        };
+        Ok(Some(Self {
+            platform,
+            stage0: open("stage0", &configuration.guest.stage0)?,
+            policy: confidential.policy.bits(),
+            host_data,
+            id_block,
+        }))
+    }
+
+    /// The VMM's description of it, with the files that `add` numbers.
+    pub fn config<'a>(&'a self, add: &mut impl FnMut(BorrowedFd<'a>) -> FileIndex) -> TeeConfig {
+        TeeConfig {
+            platform: match &self.platform {
+                Platform::Simulated => TeePlatform::Simulated,
+                Platform::Snp(sev) => TeePlatform::Snp { sev: sev.as_ref().map(|sev| add(sev.as_fd())) },
+            },
+            stage0: add(self.stage0.as_fd()),
+            policy: self.policy,
+            host_data: self.host_data,
+            id_block: self.id_block.as_ref().map(|(block, authentication)| IdBlockFiles {
+                block: add(block.as_fd()),
+                authentication: add(authentication.as_fd()),
+            }),
+        }
+    }
+}
+
+fn open(what: &'static str, path: &Path) -> Result<File, VmmError> {
+    File::open(path).map_err(|source| VmmError::Open { what, path: path.into(), source })
+}
+
+fn host_data(annotations: Option<&HashMap<String, String>>) -> Result<[u8; 32], VmmError> {
+    let Some(text) = annotations.and_then(|map| map.get(annotations::HOST_DATA)) else { return Ok([0; 32]) };
+    let digits = |index: usize| text.get(2 * index..2 * index + 2);
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let parsed = digits(index).filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let parsed = parsed.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        *byte = parsed.filter(|_| text.len() == 64).ok_or(VmmError::HostData)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotated(text: &str) -> Result<[u8; 32], VmmError> {
+        host_data(Some(&HashMap::from([(annotations::HOST_DATA.to_owned(), text.to_owned())])))
+    }
+
+    #[test]
+    fn host_data_are_64_digits_or_none() {
+        assert_eq!(host_data(None).unwrap(), [0; 32]);
+        assert_eq!(annotated(&"0a".repeat(32)).unwrap(), [10; 32]);
+        for wrong in ["", "0a", &"0a".repeat(33), &"+a".repeat(32), &"é".repeat(32)] {
+            assert!(matches!(annotated(wrong), Err(VmmError::HostData)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_id_block_without_its_authentication_is_refused() {
+        let mut configuration = Configuration::default();
+        configuration.vm.tee = values::Tee::Simulated;
+        configuration.confidential.id_block = "/id-block".to_owned().try_into().unwrap();
+        assert!(matches!(Tee::new(&configuration, None), Err(VmmError::IdBlockIncomplete)));
+    }
+}

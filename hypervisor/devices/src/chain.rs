@@ -9,6 +9,7 @@ mod vectored;
 use vm_memory::{GuestMemory, GuestMemoryMmap, Permissions};
 
 use crate::fault::GuestFault;
+use crate::shared_memory::Guard;
 pub(crate) use buffers::Buffers;
 pub(crate) use vectored::{Transfer, transfer};
 
@@ -32,6 +33,7 @@ impl<'m> Chain<'m> {
     pub(crate) fn read(
         raw: virtio_queue::DescriptorChain<&'m GuestMemoryMmap>,
         memory: &'m GuestMemoryMmap,
+        guard: &Guard,
     ) -> Result<Self, GuestFault> {
         let head = raw.head_index();
         let mut chain = Self { head, readable: Buffers::default(), writable: Buffers::default() };
@@ -53,6 +55,9 @@ impl<'m> Chain<'m> {
                 (&mut chain.readable, Permissions::Read)
             };
             let length = usize::try_from(descriptor.len()).map_err(|_| GuestFault::MalformedChain)?;
+            if !guard.allows(descriptor.addr().0, u64::from(descriptor.len())) {
+                return Err(GuestFault::PrivateMemory(descriptor.addr().0));
+            }
             let slices = GuestMemory::get_slices(memory, descriptor.addr(), length, access)
                 .map_err(|_| GuestFault::BufferOutsideMemory)?;
             for slice in slices {

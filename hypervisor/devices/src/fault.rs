@@ -24,6 +24,9 @@ pub enum GuestFault {
     /// A buffer is outside guest memory.
     #[error("a buffer is not in guest memory")]
     BufferOutsideMemory,
+    /// A ring or a buffer is in memory that is not shared with the host.
+    #[error("{0:#x} is private memory of the guest's")]
+    PrivateMemory(u64),
     /// A chain has no room for what its request needs.
     #[error("a descriptor chain of {available} bytes is shorter than the {needed} that its request needs")]
     ShortChain {
@@ -57,6 +60,9 @@ pub enum QueueSetupError {
     /// A part is not wholly in guest memory.
     #[error("a part at {0:#x} is not in guest memory")]
     OutsideMemory(u64),
+    /// A part is in memory that is not shared with the host.
+    #[error("a part at {0:#x} is in private memory of the guest's")]
+    PrivateMemory(u64),
     /// Two parts overlap.
     #[error("parts overlap at {0:#x}")]
     Overlap(u64),

@@ -18,7 +18,7 @@
 //! let memory = Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?);
 //! let interrupt = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
 //! let log = slog::Logger::root(slog::Discard, slog::o!());
-//! let device = rng::new(Wiring { memory, interrupt, log })?;
+//! let device = rng::new(Wiring { memory, confidential: None, interrupt, log })?;
 //!
 //! let mut magic = [0; 4];
 //! device.mmio.read(0, &mut magic);
@@ -42,6 +42,7 @@ mod fault;
 pub mod net;
 mod queue;
 pub mod rng;
+mod shared_memory;
 mod transport;
 pub mod vsock;
 mod worker;
@@ -55,6 +56,7 @@ use vm_memory::GuestMemoryMmap;
 
 pub use event_loop::EventLoop;
 pub use fault::{GuestFault, QueueSetupError};
+pub use shared_memory::SharedMemory;
 pub use transport::{MMIO_SIZE, MmioDevice, NOTIFY_OFFSET};
 pub use vmm_sys_util::eventfd::EventFd;
 pub use worker::Worker;
@@ -64,6 +66,9 @@ pub use worker::Worker;
 pub struct Wiring {
     /// The guest's memory.
     pub memory: Arc<GuestMemoryMmap>,
+    /// For a confidential guest: what of the memory is shared with the host. The device then asks the driver for
+    /// addresses of shared memory (virtio 1.2, 6, `VIRTIO_F_ACCESS_PLATFORM`), and touches nothing else.
+    pub confidential: Option<Arc<dyn SharedMemory>>,
     /// Written to raise the device's interrupt. Non-blocking.
     pub interrupt: EventFd,
     /// Where faults of the guest and the host are reported, at a bounded rate.

@@ -25,5 +25,5 @@ pub(crate) fn wiring() -> (Wiring, EventFd, Arc<GuestMemoryMmap>) {
     let interrupt = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).unwrap();
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let ours = interrupt.try_clone().unwrap();
-    (Wiring { memory: Arc::clone(&memory), interrupt, log }, ours, memory)
+    (Wiring { memory: Arc::clone(&memory), confidential: None, interrupt, log }, ours, memory)
 }

@@ -9,12 +9,13 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slog::{Logger, o};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::queue::{self, QueueConfig};
+use crate::shared_memory::Guard;
 use crate::worker::{Activation, Backend, Command, Worker, WorkerParts};
 use crate::{Device, Wiring};
 use registers::{Action, Registers};
@@ -47,6 +48,7 @@ pub struct MmioDevice {
     notifiers: Vec<EventFd>,
     shared: Arc<Shared>,
     memory: Arc<GuestMemoryMmap>,
+    guard: Guard,
     commands: Sender<Command>,
     wake: EventFd,
 }
@@ -64,7 +66,9 @@ pub(crate) fn assemble<B: Backend + 'static>(
     config: Vec<u8>,
     backend: impl FnOnce(&Arc<Shared>, &Logger) -> io::Result<B>,
 ) -> io::Result<Device> {
-    let Wiring { memory, interrupt, log } = wiring;
+    let Wiring { memory, confidential, interrupt, log } = wiring;
+    let platform = u64::from(confidential.is_some()) << VIRTIO_F_ACCESS_PLATFORM;
+    let guard = Guard(confidential);
     let flags = libc::EFD_NONBLOCK | libc::EFD_CLOEXEC;
     let wake = EventFd::new(flags)?;
     let notifiers =
@@ -83,11 +87,19 @@ pub(crate) fn assemble<B: Backend + 'static>(
     });
     let registers = Registers::new(
         identity.device_id,
-        identity.features | COMMON_FEATURES,
+        identity.features | COMMON_FEATURES | platform,
+        platform,
         identity.queue_sizes.iter().copied().map(QueueConfig::new).collect(),
     );
-    let mmio =
-        MmioDevice { registers: Mutex::new(registers), notifiers, shared, memory, commands: sender, wake };
+    let mmio = MmioDevice {
+        registers: Mutex::new(registers),
+        notifiers,
+        shared,
+        memory,
+        guard,
+        commands: sender,
+        wake,
+    };
     Ok(Device { mmio, worker })
 }
 
@@ -141,7 +153,7 @@ impl MmioDevice {
 
     fn start(&self, registers: &mut Registers) {
         let features = registers.features();
-        let queues = queue::activate(registers.queues(), &self.memory, features, &self.shared);
+        let queues = queue::activate(registers.queues(), &self.memory, &self.guard, features, &self.shared);
         match queues {
             Ok(queues) => {
                 registers.started();

@@ -15,7 +15,7 @@ use nacre_control::{Backing, DiskConfig, NetConfig, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
 use nacre_devices::{
-    Device, EventFd, MmioDevice, NOTIFY_OFFSET, Wiring, Worker, block, console, net, rng, vsock,
+    Device, EventFd, MmioDevice, NOTIFY_OFFSET, SharedMemory, Wiring, Worker, block, console, net, rng, vsock,
 };
 use nacre_launch::devices;
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_VERSION};
@@ -86,12 +86,13 @@ struct Slot {
 /// What all constructors need.
 struct Builder<'a> {
     memory: &'a Arc<GuestMemory>,
+    confidential: Option<Arc<dyn SharedMemory>>,
     log: &'a slog::Logger,
     slots: Vec<Slot>,
 }
 
 impl Devices {
-    /// Makes the devices that `config` asks for out of `files`.
+    /// Makes the devices that `config` asks for out of `files`. `confidential` tells which memory they may touch.
     ///
     /// # Errors
     /// See [`DeviceError`].
@@ -99,6 +100,7 @@ impl Devices {
         config: &VmConfig,
         files: &mut Files,
         memory: &Arc<GuestMemory>,
+        confidential: Option<Arc<dyn SharedMemory>>,
         reporter: &Reporter,
         log: &slog::Logger,
     ) -> Result<Self, DeviceError> {
@@ -106,7 +108,7 @@ impl Devices {
         if u32::try_from(count).is_ok_and(|count| count > devices::MOST) {
             return Err(DeviceError::TooMany(count));
         }
-        let mut builder = Builder { memory, log, slots: Vec::with_capacity(count) };
+        let mut builder = Builder { memory, confidential, log, slots: Vec::with_capacity(count) };
         let mut disks = Vec::new();
         let mut disk_workers = Vec::new();
         for (disk, number) in config.disks.iter().zip(0..) {
@@ -229,6 +231,7 @@ impl Builder<'_> {
         let interrupt = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(failed)?;
         let wiring = Wiring {
             memory: Arc::clone(self.memory),
+            confidential: self.confidential.clone(),
             interrupt: interrupt.try_clone().map_err(failed)?,
             log: self.log.new(slog::o!("device" => what)),
         };

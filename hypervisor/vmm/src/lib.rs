@@ -21,6 +21,7 @@ pub mod machine;
 pub mod measured;
 pub mod memory;
 pub mod ports;
+pub mod private;
 pub mod process;
 pub mod reports;
 pub mod simulated;
@@ -28,6 +29,7 @@ mod start;
 pub mod supervise;
 mod unsafe_kernel;
 pub mod unsafe_mapping;
+mod unsafe_private;
 
 /// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {

@@ -8,7 +8,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nacre_control::{Moment, StopReason, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
-use nacre_devices::{EventFd, EventLoop, Worker};
+use nacre_devices::{EventFd, EventLoop, SharedMemory, Worker};
 use nacre_launch::{command_line, devices as places};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -20,7 +20,7 @@ use crate::measured::{MeasuredError, MeasuredFiles, Placed, Planned};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::ports::Ports;
 use crate::reports::{Report, Reporter, moment};
-use crate::simulated::SoftwareProcessorError;
+use crate::simulated::{AllShared, SoftwareProcessorError};
 use crate::start::{Prepared, Source};
 use crate::{layout, unsafe_kernel};
 
@@ -121,7 +121,9 @@ impl Machine {
         }
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
-        let mut devices = Devices::new(config, &mut files, &memory, reporter, log)?;
+        // A simulated machine's memory is all shared, but its drivers see what a confidential machine's see.
+        let confidential = config.tee.as_ref().map(|_| Arc::new(AllShared) as Arc<dyn SharedMemory>);
+        let mut devices = Devices::new(config, &mut files, &memory, confidential, reporter, log)?;
         let source = match &config.tee {
             None => Source::Direct(boot_source(config, &mut files, devices.count())?),
             Some(tee) => Source::Measured(Box::new(MeasuredFiles::take(config, tee, &mut files)?)),

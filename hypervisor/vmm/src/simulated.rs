@@ -1,6 +1,17 @@
 //! A software model of the security processor, for machines without the hardware. It keeps no secret from anybody.
 
+use nacre_devices::SharedMemory;
 use nacre_launch::{CpuState, HostData, LaunchDigest, LaunchPlan, Measurement, PageKind, Policy};
+
+/// The memory of a simulated machine.
+#[derive(Debug)]
+pub struct AllShared;
+
+impl SharedMemory for AllShared {
+    fn is_shared(&self, _address: u64, _length: u64) -> bool {
+        true
+    }
+}
 
 /// A launch that the model carries out: it sees what the firmware would see, page by page.
 #[derive(Debug)]

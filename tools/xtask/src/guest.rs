@@ -51,6 +51,16 @@ pub fn kernel() -> Result<PathBuf, Error> {
     kernel::build(&[])
 }
 
+/// A kernel for the test node with KVM's software-protected machines, an ELF file: from the cache, or built now with a
+/// progress display of its own.
+///
+/// # Errors
+/// The build's.
+pub fn protected_node_kernel() -> Result<PathBuf, Error> {
+    let wishes = fragment::parse("protected.config", include_str!("node/protected.config"))?;
+    kernel::build_wishes("node-kernel", wishes)
+}
+
 /// The guest image: built from the agent as it is now.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ pub use failure::{Death, Failure};
 pub use task::{Arguments, run as task};
 
 use crate::error::Error;
+use crate::guest;
 use crate::progress::Progress;
 use run::{Run, State};
 use ssh::Shell;
@@ -53,6 +54,18 @@ impl Suite {
     }
 }
 
+/// The kernel that a node runs.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+pub enum Kernel {
+    /// Its Debian release's.
+    #[default]
+    Debian,
+    /// Ours, with KVM's software-protected machines.
+    Protected,
+}
+
 /// What a node is made of.
 #[derive(Debug)]
 pub struct Settings {
@@ -66,12 +79,15 @@ pub struct Settings {
     pub cpus: Option<u32>,
     /// The image for its second disk.
     pub payload: Option<PathBuf>,
+    /// Its kernel.
+    pub kernel: Kernel,
 }
 
 impl Settings {
     /// The default node of a suite, with this payload.
     pub fn new(suite: Suite, payload: Option<PathBuf>) -> Self {
-        Self { suite, name: "default".into(), memory_mib: 3072, cpus: None, payload }
+        let (name, kernel) = ("default".into(), Kernel::default());
+        Self { suite, name, memory_mib: 3072, cpus: None, payload, kernel }
     }
 }
 
@@ -107,6 +123,11 @@ impl Node {
             emulator::packages()
         })?;
         let image = progress.step_with_note(|note| image::image(settings.suite, note))?;
+        let kernel = match settings.kernel {
+            Kernel::Debian => image.join("vmlinux"),
+            // Shows steps of its own when there is something to build.
+            Kernel::Protected => guest::protected_node_kernel()?,
+        };
         progress.step(|| {
             let run = Run::open(settings.suite, &settings.name)?;
             let _lock = run.lock()?;
@@ -114,14 +135,14 @@ impl Node {
                 return Ok(node);
             }
             run.clear()?;
-            Self::start(run, settings, &image)
+            Self::start(run, settings, &image, &kernel)
         })
     }
 
-    fn start(run: Run, settings: &Settings, image: &Path) -> Result<Self, Error> {
+    fn start(run: Run, settings: &Settings, image: &Path, kernel: &Path) -> Result<Self, Error> {
         let began = Instant::now();
         run.take_keys(image)?;
-        let state = emulator::start(&run, settings, image)?;
+        let state = emulator::start(&run, settings, image, kernel)?;
         // At once: should this process end early, `down` still finds QEMU.
         run.save(&state)?;
         let mut node = Self { shell: Shell::new(&run, &state), run, state };
@@ -151,7 +172,7 @@ impl Node {
     fn reuse(run: Run, settings: &Settings) -> Result<Option<Self>, Error> {
         let Some(node) = Self::open(run)? else { return Ok(None) };
         let same = settings.payload.is_none() || node.state.payload == settings.payload;
-        if same && node.health().is_none() {
+        if same && node.state.kernel == settings.kernel && node.health().is_none() {
             return Ok(Some(node));
         }
         node.end()?;

@@ -11,6 +11,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use crate::chain::Chain;
 use crate::fault::GuestFault;
+use crate::shared_memory::Guard;
 use crate::transport::Shared;
 
 /// Sizes in the rings (virtio 1.2, 2.7.6 and 2.7.8).
@@ -24,10 +25,30 @@ const USED_ELEMENT: u64 = 8;
 /// hear of them. Call that once for a batch: each interrupt costs the guest several exits.
 pub(crate) struct ActiveQueue {
     queue: Queue,
+    rings: Rings,
     memory: Arc<GuestMemoryMmap>,
     shared: Arc<Shared>,
     /// The used index when the driver was told of it last.
     signalled: Wrapping<u16>,
+}
+
+/// Where a queue's parts are, and who is asked whether they may be touched.
+#[derive(Debug)]
+pub(super) struct Rings {
+    pub guard: Guard,
+    /// Start and length of descriptors, available ring and used ring.
+    pub areas: [(u64, u64); 3],
+}
+
+impl Rings {
+    /// A guest can make a ring private at any time.
+    fn check(&self) -> Result<(), GuestFault> {
+        let private = |&&(start, length): &&(u64, u64)| !self.guard.allows(start, length);
+        match self.areas.iter().find(private) {
+            Some(&(start, _)) => Err(GuestFault::PrivateMemory(start)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for ActiveQueue {
@@ -37,8 +58,8 @@ impl fmt::Debug for ActiveQueue {
 }
 
 impl ActiveQueue {
-    pub(super) fn new(queue: Queue, memory: Arc<GuestMemoryMmap>, shared: Arc<Shared>) -> Self {
-        Self { queue, memory, shared, signalled: Wrapping(0) }
+    pub(super) fn new(queue: Queue, rings: Rings, memory: Arc<GuestMemoryMmap>, shared: Arc<Shared>) -> Self {
+        Self { queue, rings, memory, shared, signalled: Wrapping(0) }
     }
 
     /// The memory that chains are in. A chain borrows from it, not from the queue.
@@ -48,8 +69,9 @@ impl ActiveQueue {
 
     /// Takes the next chain that the driver made available.
     pub fn pop<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, GuestFault> {
+        self.rings.check()?;
         let raw = self.queue.iter(memory).map_err(GuestFault::Ring)?.next();
-        raw.map(|raw| Chain::read(raw, memory)).transpose()
+        raw.map(|raw| Chain::read(raw, memory, &self.rings.guard)).transpose()
     }
 
     /// Gives the chain that was taken last back unused: it is the next again.
@@ -64,6 +86,7 @@ impl ActiveQueue {
 
     /// Returns chains that the driver must see at once or not at all, with the bytes written to each.
     pub fn push_used_together(&mut self, chains: &[(u16, usize)]) -> Result<(), GuestFault> {
+        self.rings.check()?;
         let mut next = Wrapping(self.queue.next_used());
         for &(head, written) in chains {
             // A chain is at most 2^32 bytes, so nothing is lost.

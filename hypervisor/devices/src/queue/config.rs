@@ -6,8 +6,9 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
 
-use super::ActiveQueue;
+use super::active::{ActiveQueue, Rings};
 use crate::fault::{GuestFault, QueueSetupError};
+use crate::shared_memory::Guard;
 use crate::transport::Shared;
 
 /// A part of a split queue (virtio 1.2, 2.7).
@@ -69,7 +70,7 @@ impl QueueConfig {
         };
     }
 
-    fn checked(&self, memory: &GuestMemoryMmap) -> Result<(u16, [Area; 3]), QueueSetupError> {
+    fn checked(&self, memory: &GuestMemoryMmap, guard: &Guard) -> Result<(u16, [Area; 3]), QueueSetupError> {
         if !self.ready {
             return Err(QueueSetupError::NotReady);
         }
@@ -86,6 +87,9 @@ impl QueueConfig {
         ];
         for area in &areas {
             area.check(memory)?;
+            if !guard.allows(area.start, area.length) {
+                return Err(QueueSetupError::PrivateMemory(area.start));
+            }
         }
         Ok((size, areas))
     }
@@ -130,6 +134,7 @@ impl Area {
 pub(crate) fn activate(
     configs: &[QueueConfig],
     memory: &Arc<GuestMemoryMmap>,
+    guard: &Guard,
     features: u64,
     shared: &Arc<Shared>,
 ) -> Result<Vec<ActiveQueue>, GuestFault> {
@@ -137,7 +142,7 @@ pub(crate) fn activate(
     let mut queues = Vec::with_capacity(configs.len());
     for (index, config) in configs.iter().enumerate() {
         let fault = |reason| GuestFault::QueueSetup { queue: index, reason };
-        let (size, areas) = config.checked(memory).map_err(fault)?;
+        let (size, areas) = config.checked(memory, guard).map_err(fault)?;
         for area in areas {
             if taken.iter().any(|other| other.overlaps(&area)) {
                 return Err(fault(QueueSetupError::Overlap(area.start)));
@@ -152,7 +157,8 @@ pub(crate) fn activate(
         queue.try_set_used_ring_address(used).map_err(GuestFault::Ring)?;
         queue.set_event_idx(features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0);
         queue.set_ready(true);
-        queues.push(ActiveQueue::new(queue, Arc::clone(memory), Arc::clone(shared)));
+        let rings = Rings { guard: guard.clone(), areas: areas.map(|area| (area.start, area.length)) };
+        queues.push(ActiveQueue::new(queue, rings, Arc::clone(memory), Arc::clone(shared)));
     }
     Ok(queues)
 }

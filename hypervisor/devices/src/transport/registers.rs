@@ -42,6 +42,7 @@ pub(super) enum Action {
 pub(super) struct Registers {
     device_id: u32,
     device_features: u64,
+    required: u64,
     device_features_page: u32,
     driver_features: u64,
     driver_features_page: u32,
@@ -53,10 +54,12 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    pub fn new(device_id: u32, device_features: u64, queues: Vec<QueueConfig>) -> Self {
+    /// `required` are those of the features that a driver must take.
+    pub fn new(device_id: u32, device_features: u64, required: u64, queues: Vec<QueueConfig>) -> Self {
         Self {
             device_id,
             device_features,
+            required: required | 1 << VIRTIO_F_VERSION_1,
             device_features_page: 0,
             driver_features: 0,
             driver_features_page: 0,
@@ -170,14 +173,14 @@ impl Registers {
     }
 
     fn features_acceptable(&self) -> bool {
-        let needed = 1 << VIRTIO_F_VERSION_1;
-        self.driver_features & !self.device_features == 0 && self.driver_features & needed == needed
+        self.driver_features & !self.device_features == 0
+            && self.driver_features & self.required == self.required
     }
 
     fn reset(&mut self, shared: &Shared) -> Option<Action> {
         let running = self.running;
         let fresh: Vec<_> = self.queues.iter().map(|queue| QueueConfig::new(queue.max_size())).collect();
-        *self = Self::new(self.device_id, self.device_features, fresh);
+        *self = Self::new(self.device_id, self.device_features, self.required, fresh);
         if running {
             return Some(Action::Stop);
         }

@@ -33,7 +33,7 @@ fn devices(config: &VmConfig) -> Result<Devices, DeviceError> {
     let mut files = Files::new(vec![listener.into(), extent.into()]);
     let memory = Arc::new(memory::allocate(64).unwrap());
     let (reporter, _reports, _bell) = Reporter::new().unwrap();
-    Devices::new(config, &mut files, &memory, &reporter, &Logger::root(Discard, o!()))
+    Devices::new(config, &mut files, &memory, None, &reporter, &Logger::root(Discard, o!()))
 }
 
 fn read(bus: &MmioBus, address: u64) -> u32 {

@@ -50,7 +50,11 @@ pub fn read(folder: &Path, name: &str) -> Result<Vec<Wish>, Error> {
     parse(&format!("{name}.config"), &text)
 }
 
-fn parse(fragment: &str, text: &str) -> Result<Vec<Wish>, Error> {
+/// Reads a fragment's text; `fragment` names it in messages.
+///
+/// # Errors
+/// A line is neither a setting nor a comment.
+pub fn parse(fragment: &str, text: &str) -> Result<Vec<Wish>, Error> {
     let mut wishes = Vec::new();
     for (index, content) in text.lines().enumerate() {
         let line = index + 1;

@@ -1,4 +1,4 @@
-//! The guest kernel: Debian's source, our fragments, and nothing else.
+//! Kernels of our own, for guests and for the test node: Debian's source, our fragments, and nothing else.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -23,11 +23,22 @@ const TOOLS: [&str; 9] =
 /// About as many files are made from source with the base fragment; for the display only.
 const FILES: usize = 1400;
 
+const GUEST_STEPS: [&str; 4] = [
+    "unpack the guest kernel",
+    "configure the guest kernel",
+    "compile the guest kernel",
+    "store the guest kernel",
+];
+const OTHER_STEPS: [&str; 4] =
+    ["unpack the kernel", "configure the kernel", "compile the kernel", "store the kernel"];
+
 /// Changes when the way of building changes, so that older entries of the cache are not used.
 const RECIPE: &str = "1";
 
 /// Everything a kernel is built from.
 struct Plan {
+    /// The cache's folder for it.
+    kind: &'static str,
     wishes: Vec<Wish>,
     version: String,
     compiler: String,
@@ -41,15 +52,22 @@ pub fn build(fragments: &[String]) -> Result<PathBuf, Error> {
     let folder = cache::checkout().join("guest-kernel-config");
     let names = ["base"].into_iter().chain(fragments.iter().map(String::as_str));
     let wishes = fragment::merge(names.map(|name| fragment::read(&folder, name)).collect::<Result<_, _>>()?)?;
+    build_wishes("guest-kernel", wishes)
+}
 
+/// Builds a kernel that has exactly these wishes, unless the cache has it below `kind`, and returns its ELF file.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn build_wishes(kind: &'static str, wishes: Vec<Wish>) -> Result<PathBuf, Error> {
     // In this order: the tools are quick to install, the source is large.
     packages::need(&TOOLS)?;
     packages::need_version(SOURCE, "6.12")?;
     let version = packages::version(SOURCE)
         .ok_or_else(|| Error::Task(format!("{SOURCE} is not installed, though apt says so")))?;
     let compiler = command::output(Command::new("gcc").arg("--version"))?;
-    let plan = Plan { wishes, version, compiler };
-    let entry = cache::entry("guest-kernel", &plan.key(), |folder| plan.carry_out(folder))?;
+    let plan = Plan { kind, wishes, version, compiler };
+    let entry = cache::entry(kind, &plan.key(), |folder| plan.carry_out(folder))?;
     Ok(entry.join("vmlinux"))
 }
 
@@ -63,16 +81,13 @@ impl Plan {
 
     /// Fills `entry` with `vmlinux`, `System.map` and the whole configuration.
     fn carry_out(&self, entry: &Path) -> Result<(), Error> {
-        let names = [
-            "unpack the guest kernel",
-            "configure the guest kernel",
-            "compile the guest kernel",
-            "store the guest kernel",
-        ];
-        let mut progress = Progress::new(&names);
+        let mut progress = Progress::new(match self.kind {
+            "guest-kernel" => &GUEST_STEPS,
+            _ => &OTHER_STEPS,
+        });
         let work = Work::begin(self)?;
         // Another run may have built it while this one waited for its turn.
-        if cache::root().join("guest-kernel").join(self.key()).exists() {
+        if cache::root().join(self.kind).join(self.key()).exists() {
             return Ok(());
         }
         progress.step(|| work.unpack())?;
@@ -94,12 +109,13 @@ struct Work {
 
 impl Work {
     fn begin(plan: &Plan) -> Result<Self, Error> {
-        let folder = cache::root().join("guest-kernel").join(".work");
+        // One of each kind may be built at a time.
+        let folder = cache::root().join(plan.kind).join(".work");
         fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
         let lock = folder.with_extension("lock");
         let file = File::create(&lock).map_err(Error::file("can't write", &lock))?;
         if file.try_lock().is_err() {
-            eprintln!("another run builds a guest kernel; waiting for it");
+            eprintln!("another run builds such a kernel; waiting for it");
             file.lock().map_err(Error::file("can't lock", &lock))?;
         }
 

@@ -71,12 +71,12 @@ pub fn packages() -> Result<(), Error> {
 ///
 /// # Errors
 /// QEMU does not start.
-pub fn start(run: &Run, settings: &Settings, image: &Path) -> Result<State, Error> {
+pub fn start(run: &Run, settings: &Settings, image: &Path, kernel: &Path) -> Result<State, Error> {
     let setting = Setting::of_this_machine();
     let cpus = settings.cpus.unwrap_or(setting.cpus);
     let port = free_port()?;
     make_overlay(run, &image.join("root.img"))?;
-    let mut qemu = command_line(run, settings, &setting, cpus, image, port);
+    let mut qemu = command_line(run, settings, &setting, cpus, kernel, port);
     let log = run.file("qemu.log");
     let file = File::create(&log).map_err(Error::file("can't write", &log))?;
     let ended = qemu
@@ -95,6 +95,7 @@ pub fn start(run: &Run, settings: &Settings, image: &Path) -> Result<State, Erro
         took_ms: None,
         image: image.to_path_buf(),
         payload: settings.payload.clone(),
+        kernel: settings.kernel,
         setting: format!("{} on {}, {cpus} processors", setting.processor, setting.accelerator),
     })
 }
@@ -104,7 +105,7 @@ fn command_line(
     settings: &Settings,
     setting: &Setting,
     cpus: u32,
-    image: &Path,
+    kernel: &Path,
     port: u16,
 ) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
@@ -122,7 +123,7 @@ fn command_line(
     qemu.args(["-machine", "pc", "-accel", setting.accelerator, "-cpu", setting.processor]);
     qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
     qemu.arg("-pidfile").arg(run.file("pid"));
-    qemu.arg("-kernel").arg(image.join("vmlinux")).args(["-append", KERNEL_PARAMETERS]);
+    qemu.arg("-kernel").arg(kernel).args(["-append", KERNEL_PARAMETERS]);
     // NVMe because its driver is built into Debian's kernel: no initrd.
     disk(&mut qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap");
     if let Some(payload) = &settings.payload {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::Suite;
 use super::failure::Failure;
+use super::{Kernel, Suite};
 use crate::cache::{self, Key};
 use crate::error::Error;
 
@@ -30,6 +30,9 @@ pub struct State {
     pub image: PathBuf,
     /// Its second disk.
     pub payload: Option<PathBuf>,
+    /// Its kernel.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// How QEMU runs it: accelerator and processor.
     pub setting: String,
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use clap::Subcommand;
 
 use super::run::Run;
-use super::{Node, Settings, Suite, soak};
+use super::{Kernel, Node, Settings, Suite, soak};
 use crate::error::Error;
 use crate::payload;
 use crate::progress::{Progress, seconds};
@@ -40,6 +40,9 @@ enum Action {
         /// Virtual processors.
         #[arg(long)]
         cpus: Option<u32>,
+        /// The kernel it runs.
+        #[arg(long, value_enum, default_value_t)]
+        kernel: Kernel,
     },
     /// Runs a program in it, with stdin, stdout, stderr and exit status.
     Exec {
@@ -87,8 +90,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     let Arguments { suite, name, action } = arguments;
     let name = name.or_else(|| std::env::var("NACRE_NODE").ok()).unwrap_or_else(|| "default".into());
     match action {
-        Action::Up { bare, memory, cpus } => {
-            let settings = Settings { suite, name, memory_mib: memory, cpus, payload: None };
+        Action::Up { bare, memory, cpus, kernel } => {
+            let settings = Settings { suite, name, memory_mib: memory, cpus, payload: None, kernel };
             println!("{}", up(settings, bare)?.describe());
         }
         Action::Exec { command } => {

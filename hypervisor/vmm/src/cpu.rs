@@ -1,6 +1,7 @@
 //! Virtual CPUs.
 
 mod cpuid;
+mod prefault;
 mod registers;
 mod run;
 pub mod state;
@@ -8,8 +9,11 @@ pub mod state;
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
+use crate::snp;
+
+pub use prefault::{prefault, share};
 pub use registers::start_at;
-pub use run::run;
+pub use run::{Exits, run};
 
 /// Why a virtual CPU can't be made: the KVM request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,8 @@ pub struct CpuModel {
     supported: CpuId,
     count: u8,
     deadline_timer: bool,
+    /// Whether the values must be those that the firmware for SEV-SNP takes.
+    snp: bool,
 }
 
 impl CpuModel {
@@ -40,7 +46,13 @@ impl CpuModel {
             .map_err(failed(0, "KVM_GET_SUPPORTED_CPUID"))?;
         // Present on the API, not in the list: KVM_CAP_TSC_DEADLINE_TIMER goes with the in-kernel APIC.
         let deadline_timer = kvm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Self { supported, count, deadline_timer })
+        Ok(Self { supported, count, deadline_timer, snp: false })
+    }
+
+    /// The same with the values that the firmware for SEV-SNP takes.
+    #[must_use]
+    pub fn for_snp(self) -> Self {
+        Self { snp: true, ..self }
     }
 
     /// Makes CPU `id`. The first one needs [`start_at`]; the others wait for the first one's start-up interrupt,
@@ -52,9 +64,12 @@ impl CpuModel {
         let vcpu = vm.create_vcpu(u64::from(id)).map_err(failed(id, "KVM_CREATE_VCPU"))?;
         let tsc_khz = vcpu.get_tsc_khz().map_err(failed(id, "KVM_GET_TSC_KHZ"))?;
         let topology = cpuid::Topology { id, count: self.count };
-        let table = cpuid::for_guest(&self.supported, topology, tsc_khz, self.deadline_timer)
-            .map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
-            .map_err(failed(id, "KVM_SET_CPUID2"))?;
+        let too_large = |_| failed(id, "KVM_SET_CPUID2")(kvm_ioctls::Error::new(libc::E2BIG));
+        let mut table =
+            cpuid::for_guest(&self.supported, topology, tsc_khz, self.deadline_timer).map_err(too_large)?;
+        if self.snp {
+            table = CpuId::from_entries(&snp::adjust_cpuid(table.as_slice())).map_err(too_large)?;
+        }
         vcpu.set_cpuid2(&table).map_err(failed(id, "KVM_SET_CPUID2"))?;
         Ok(vcpu)
     }

@@ -25,11 +25,13 @@ pub mod private;
 pub mod process;
 pub mod reports;
 pub mod simulated;
+pub mod snp;
 mod start;
 pub mod supervise;
 mod unsafe_kernel;
 pub mod unsafe_mapping;
 mod unsafe_private;
+mod wired;
 
 /// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {

@@ -4,29 +4,31 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use nacre_control::{Moment, StopReason, VmConfig};
+use kvm_ioctls::{VcpuFd, VmFd};
+use nacre_control::{Moment, StopReason, TeeConfig, TeePlatform, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
 use nacre_devices::{EventFd, EventLoop, SharedMemory, Worker};
 use nacre_launch::{command_line, devices as places};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use nacre_stage0_abi::AddressRange;
 
 use crate::boot::{BootError, BootSource};
-use crate::cpu::{self, CpuError, CpuModel};
-use crate::devices::{DeviceError, Devices, MmioBus};
+use crate::cpu::{self, CpuError, Exits};
+use crate::devices::{DeviceError, Devices};
 use crate::files::{Files, FilesError};
 use crate::measured::{MeasuredError, MeasuredFiles, Placed, Planned};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::ports::Ports;
+use crate::private::{Asked, Awaited, PrivateMemory};
 use crate::reports::{Report, Reporter, moment};
 use crate::simulated::{AllShared, SoftwareProcessorError};
-use crate::start::{Prepared, Source};
-use crate::{layout, unsafe_kernel};
+use crate::snp::{CpuidError, SnpError};
+use crate::start::{Prepared, Ready, Source};
+use crate::unsafe_kernel;
+use crate::wired::{Kind, Wired};
 
 /// The most virtual CPUs of a machine.
 pub const MAX_VCPUS: u8 = 64;
-const KVM_API_VERSION: i32 = 12;
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,15 @@ pub enum MachineError {
     /// The software model of the security processor.
     #[error(transparent)]
     SoftwareProcessor(#[from] SoftwareProcessorError),
+    /// SEV-SNP.
+    #[error(transparent)]
+    Snp(#[from] SnpError),
+    /// The CPUID page.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidError),
+    /// A confidential machine without a plan: a mistake of ours.
+    #[error("a confidential machine can't start its kernel directly")]
+    Unmeasured,
     /// A virtual CPU.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -83,9 +94,10 @@ pub struct Machine {
     console_tail: ConsoleTail,
     console_stopper: EventFd,
     // These live as long as the CPUs' threads, which end with the process.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
     _memory: Arc<GuestMemory>,
     _placed: Vec<Placed>,
+    _private: Option<Arc<PrivateMemory>>,
 }
 
 impl Machine {
@@ -121,8 +133,18 @@ impl Machine {
         }
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
-        // A simulated machine's memory is all shared, but its drivers see what a confidential machine's see.
-        let confidential = config.tee.as_ref().map(|_| Arc::new(AllShared) as Arc<dyn SharedMemory>);
+        let awaited = Arc::new(Awaited::default());
+        let (kind, confidential): (_, Option<Arc<dyn SharedMemory>>) = match config.tee.as_ref() {
+            None => (Kind::Ordinary, None),
+            // Its memory is all shared, but its drivers see what a confidential machine's see.
+            Some(TeeConfig { platform: TeePlatform::Simulated, .. }) => {
+                (Kind::Ordinary, Some(Arc::new(AllShared)))
+            }
+            Some(TeeConfig { platform: TeePlatform::Snp { sev }, .. }) => {
+                let sev = sev.map(|sev| files.take_file(sev, "/dev/sev")).transpose()?;
+                (Kind::Snp(sev), Some(awaited.clone()))
+            }
+        };
         let mut devices = Devices::new(config, &mut files, &memory, confidential, reporter, log)?;
         let source = match &config.tee {
             None => Source::Direct(boot_source(config, &mut files, devices.count())?),
@@ -136,7 +158,7 @@ impl Machine {
                 .name("images".to_owned())
                 .spawn_scoped(scope, prepare)
                 .map_err(|error| MachineError::Thread("images".to_owned(), error))?;
-            let wired = Wired::new(&kvm, &memory, &mut devices, config.vcpus);
+            let wired = Wired::new(&kvm, kind, &memory, &mut devices, config.vcpus);
             let prepared = preparing.join().map_err(|_| MachineError::Panicked)?;
             Ok::<_, MachineError>((prepared, wired))
         })?;
@@ -144,7 +166,10 @@ impl Machine {
         let (prepared, moment_placed) = prepared?;
         moments.push(moment_placed);
         let stage0 = matches!(prepared, Prepared::Measured(_));
-        let placed = prepared.launch(&vm, &memory, &cpus)?;
+        let Ready { cpus, placed, private } = prepared.launch(&vm, cpus, &memory)?;
+        if let Some(private) = &private {
+            awaited.arrived(Arc::clone(private));
+        }
         if stage0 {
             moments.push(moment(4));
         }
@@ -152,8 +177,12 @@ impl Machine {
         start_devices("nets", devices.net_workers, reporter)?;
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
         let ports = Arc::new(Ports::new(reporter.clone(), stage0));
+        let conversions = private.as_ref().map(|private| Arc::new(Asked::new(Arc::clone(private))));
+        let exits = Exits { ports, bus, conversions };
+        let helpers = cpus.len().saturating_sub(1);
         for (vcpu, id) in cpus.into_iter().zip(0..) {
-            start_cpu(vcpu, id, &ports, &bus, reporter)?;
+            let prefault = shares(private.as_deref(), id, helpers);
+            start_cpu(vcpu, id, prefault, exits.clone(), reporter)?;
         }
         Ok(Self {
             disks: devices.disks,
@@ -162,6 +191,7 @@ impl Machine {
             _vm: vm,
             _memory: memory,
             _placed: placed,
+            _private: private,
         })
     }
 
@@ -176,38 +206,6 @@ impl Machine {
     pub fn console_tail(&self) -> String {
         self.console_tail.text()
     }
-}
-
-/// What KVM has made.
-struct Wired {
-    vm: VmFd,
-    bus: Arc<MmioBus>,
-    cpus: Vec<VcpuFd>,
-}
-
-impl Wired {
-    fn new(kvm: &Kvm, memory: &GuestMemory, devices: &mut Devices, vcpus: u8) -> Result<Self, MachineError> {
-        let vm = make_vm(kvm, memory)?;
-        let bus = Arc::new(devices.connect(&vm)?);
-        let model = CpuModel::of_host(kvm, vcpus)?;
-        let cpus = (0..vcpus).map(|id| model.create(&vm, id)).collect::<Result<_, CpuError>>()?;
-        Ok(Self { vm, bus, cpus })
-    }
-}
-
-fn make_vm(kvm: &Kvm, memory: &GuestMemory) -> Result<VmFd, MachineError> {
-    let failed = |request| move |source| MachineError::Kvm { request, source };
-    if kvm.get_api_version() != KVM_API_VERSION {
-        return Err(MachineError::NotKvm);
-    }
-    let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
-    vm.set_tss_address(layout::KVM_TSS).map_err(failed("KVM_SET_TSS_ADDR"))?;
-    vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP"))?;
-    for (region, slot) in memory.iter().zip(0..) {
-        unsafe_kernel::add_memory(&vm, slot, region.start_addr().0, region)
-            .map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
-    }
-    Ok(vm)
 }
 
 fn boot_source(config: &VmConfig, files: &mut Files, devices: u32) -> Result<BootSource, MachineError> {
@@ -240,20 +238,28 @@ fn start_devices(
     Ok(stopper)
 }
 
+/// The private memory that the thread of CPU `id` maps before the guest starts that CPU.
+fn shares(private: Option<&PrivateMemory>, id: u8, helpers: usize) -> Vec<AddressRange> {
+    let (Some(private), Some(number)) = (private, id.checked_sub(1)) else { return Vec::new() };
+    private.ranges().filter_map(|range| cpu::share(range, number.into(), helpers as u64)).collect()
+}
+
 fn start_cpu(
     vcpu: VcpuFd,
     id: u8,
-    ports: &Arc<Ports>,
-    bus: &Arc<MmioBus>,
+    prefault: Vec<AddressRange>,
+    exits: Exits,
     reporter: &Reporter,
 ) -> Result<(), MachineError> {
-    let (ports, bus, reporter) = (Arc::clone(ports), Arc::clone(bus), reporter.clone());
+    let reporter = reporter.clone();
     let name = format!("vcpu{id}");
     let run = move || {
         if id == 0 {
             reporter.send(Report::Running(moment(5)));
         }
-        reporter.send(Report::Ended(cpu::run(vcpu, &ports, &bus)));
+        // KVM before 6.11 can't; it is for speed only.
+        let _ = prefault.into_iter().try_for_each(|range| cpu::prefault(&vcpu, range));
+        reporter.send(Report::Ended(cpu::run(vcpu, &exits)));
     };
     let thread = thread::Builder::new().name(name.clone()).spawn(run);
     thread.map(drop).map_err(|error| MachineError::Thread(name, error))

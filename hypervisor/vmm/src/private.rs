@@ -12,13 +12,13 @@ mod map;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use nacre_devices::SharedMemory;
 use nacre_stage0_abi::{AddressRange, PAGE_SIZE};
 use nix::errno::Errno;
 
-pub use conversions::{Asked, Hypercall};
+pub use conversions::{Asked, Hypercall, MAP_GPA_RANGE};
 pub use map::PrivateMap;
 
 use crate::unsafe_private;
@@ -93,22 +93,13 @@ pub enum ConversionError {
 }
 
 impl PrivateMemory {
-    /// Makes all of `regions` private.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn new(
-        regions: Vec<PrivateRegion>,
-        attributes: Box<dyn Attributes>,
-    ) -> Result<Self, ConversionError> {
+    /// The memory of a machine whose `regions` are wholly private, as the kernel knows already.
+    pub fn new(regions: Vec<PrivateRegion>, attributes: Box<dyn Attributes>) -> Self {
         let mut map = PrivateMap::default();
         for region in &regions {
-            let range = region.range;
-            let refused = |errno| ConversionError::Kernel { range, errno };
-            attributes.set_private(range, true).map_err(refused)?;
-            map.set(range, true);
+            map.set(region.range, true);
         }
-        Ok(Self { regions, map: RwLock::new(map), attributes })
+        Self { regions, map: RwLock::new(map), attributes }
     }
 
     /// Converts `count` pages from `gpa` on.
@@ -158,6 +149,23 @@ impl SharedMemory for PrivateMemory {
     fn is_shared(&self, address: u64, length: u64) -> bool {
         // An empty buffer is nowhere.
         AddressRange::new(address, length).is_none_or(|range| !self.is_private(range))
+    }
+}
+
+/// The memory of a machine that is being made. Until it is there, nothing is shared.
+#[derive(Debug, Default)]
+pub struct Awaited(OnceLock<Arc<PrivateMemory>>);
+
+impl Awaited {
+    /// It is there. A second one changes nothing.
+    pub fn arrived(&self, memory: Arc<PrivateMemory>) {
+        let _ = self.0.set(memory);
+    }
+}
+
+impl SharedMemory for Awaited {
+    fn is_shared(&self, address: u64, length: u64) -> bool {
+        self.0.get().is_some_and(|memory| memory.is_shared(address, length))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The ways in which a machine gets to its first instruction.
 
+use std::sync::Arc;
+
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::GuestMemoryBackend;
 
@@ -8,8 +10,11 @@ use crate::cpu;
 use crate::machine::MachineError;
 use crate::measured::{MeasuredFiles, Placed, Planned};
 use crate::memory::GuestMemory;
+use crate::private::PrivateMemory;
 use crate::simulated::SoftwareProcessor;
+use crate::snp::{self, KvmAttributes, KvmKernel, Launch, Launched, WithCpus};
 use crate::unsafe_kernel;
+use crate::wired::{Cpus, failed};
 
 /// What a machine starts from, as files.
 pub(crate) enum Source {
@@ -45,22 +50,38 @@ impl Source {
     }
 }
 
+/// A machine that only has to run.
+pub(crate) struct Ready {
+    pub(crate) cpus: Vec<VcpuFd>,
+    /// Memory beside RAM, which must live as long as the machine.
+    pub(crate) placed: Vec<Placed>,
+    /// RAM that is not the host's.
+    pub(crate) private: Option<Arc<PrivateMemory>>,
+}
+
 impl Prepared {
-    /// Gives memory and CPUs their first state. What comes back must live as long as the machine.
+    /// Gives memory and CPUs their first state.
     pub(crate) fn launch(
         self,
-        vm: &VmFd,
+        vm: &Arc<VmFd>,
+        cpus: Cpus,
         memory: &GuestMemory,
-        cpus: &[VcpuFd],
-    ) -> Result<Vec<Placed>, MachineError> {
-        match self {
-            Self::Direct(placed) => {
+    ) -> Result<Ready, MachineError> {
+        match (self, cpus) {
+            (Self::Direct(placed), Cpus::Ordinary(cpus)) => {
                 if let Some(first) = cpus.first() {
                     cpu::start_at(first, placed.entry)?;
                 }
-                Ok(Vec::new())
+                Ok(Ready { cpus, placed: Vec::new(), private: None })
             }
-            Self::Measured(planned) => simulate(&planned, vm, memory, cpus),
+            (Self::Measured(planned), Cpus::Ordinary(cpus)) => {
+                let placed = simulate(&planned, vm, memory, &cpus)?;
+                Ok(Ready { cpus, placed, private: None })
+            }
+            (Self::Measured(planned), Cpus::Snp(launch, image)) => {
+                launch_snp(&planned, vm, *launch, image, memory)
+            }
+            (Self::Direct(_), Cpus::Snp(..)) => Err(MachineError::Unmeasured),
         }
     }
 }
@@ -77,11 +98,7 @@ fn simulate(
     planned.write_pages(memory, &mut rom, |gpa, kind, page| processor.update(gpa, kind, page))?;
     let placed: Vec<Placed> = rom.into_iter().chain(planned.window()?).collect();
     // RAM has the first slots.
-    for (placed, slot) in placed.iter().zip(memory.iter().count()..) {
-        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        unsafe_kernel::add_mapping(vm, slot, placed.gpa, &placed.mapping)
-            .map_err(|source| MachineError::Kvm { request: "KVM_SET_USER_MEMORY_REGION", source })?;
-    }
+    show(vm, &placed, memory.iter().count())?;
     let mut states = Vec::with_capacity(cpus.len());
     for ((vcpu, state), id) in cpus.iter().zip(planned.plan.cpus()).zip(0..) {
         cpu::state::set(vcpu, id, state)?;
@@ -89,4 +106,40 @@ fn simulate(
     }
     processor.finish(&planned.plan, &states)?;
     Ok(placed)
+}
+
+/// Has the security processor carry a plan out.
+fn launch_snp(
+    planned: &Planned,
+    vm: &Arc<VmFd>,
+    launch: Launch<KvmKernel, WithCpus<VcpuFd>>,
+    image: Placed,
+    memory: &GuestMemory,
+) -> Result<Ready, MachineError> {
+    let mut placed = planned.window()?;
+    // RAM and the image have the first slots.
+    show(vm, &placed, memory.iter().count() + 1)?;
+    placed.push(image);
+    let cpuid = match launch.cpus().first() {
+        Some(first) => first
+            .get_cpuid2(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
+            .map_err(failed("KVM_GET_CPUID2"))?
+            .as_slice()
+            .to_vec(),
+        None => Vec::new(),
+    };
+    let page = snp::build_cpuid_page(&cpuid)?;
+    let Launched { regions, cpus } = launch.measure(&planned.plan, &page)?.finish(&planned.plan)?;
+    let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmAttributes(Arc::clone(vm)))));
+    Ok(Ready { cpus, placed, private: Some(private) })
+}
+
+/// Shows mappings to the guest, from a slot on.
+fn show(vm: &VmFd, placed: &[Placed], first_slot: usize) -> Result<(), MachineError> {
+    for (placed, slot) in placed.iter().zip(first_slot..) {
+        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        unsafe_kernel::add_mapping(vm, slot, placed.gpa, &placed.mapping)
+            .map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
+    }
+    Ok(())
 }

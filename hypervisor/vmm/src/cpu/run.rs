@@ -7,22 +7,36 @@ use nacre_control::StopReason;
 
 use crate::devices::MmioBus;
 use crate::ports::Ports;
-use crate::unsafe_kernel;
+use crate::private::{Asked, Hypercall};
+use crate::{snp, unsafe_kernel};
 
 /// `KVM_SYSTEM_EVENT_*`
 const EVENT_SHUTDOWN: u32 = 1;
 const EVENT_RESET: u32 = 2;
+const EVENT_SEV_TERMINATION: u32 = 6;
+
+/// Who serves a CPU's exits.
+#[derive(Debug, Clone)]
+pub struct Exits {
+    /// Port accesses.
+    pub ports: Arc<Ports>,
+    /// Accesses to devices.
+    pub bus: Arc<MmioBus>,
+    /// Conversions, if the guest has private memory.
+    pub conversions: Option<Arc<Asked>>,
+}
 
 /// Runs the CPU until something ends the machine.
-pub fn run(mut vcpu: VcpuFd, ports: &Ports, bus: &Arc<MmioBus>) -> StopReason {
+pub fn run(mut vcpu: VcpuFd, exits: &Exits) -> StopReason {
     loop {
-        if let Some(reason) = step(&mut vcpu, ports, bus) {
+        if let Some(reason) = step(&mut vcpu, exits) {
             return reason;
         }
     }
 }
 
-fn step(vcpu: &mut VcpuFd, ports: &Ports, bus: &MmioBus) -> Option<StopReason> {
+fn step(vcpu: &mut VcpuFd, exits: &Exits) -> Option<StopReason> {
+    let Exits { ports, bus, conversions } = exits;
     let exit = match vcpu.run() {
         Ok(exit) => exit,
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
@@ -45,10 +59,21 @@ fn step(vcpu: &mut VcpuFd, ports: &Ports, bus: &MmioBus) -> Option<StopReason> {
             let text = format!("the processor refused to enter the guest, reason {reason:#x} on CPU {cpu}");
             return Some(StopReason::Failed(text));
         }
-        // Only a page that the host could not provide comes here in a guest without private memory.
-        VcpuExit::MemoryFault { gpa, .. } => {
-            let text = format!("the host has no memory for the guest's address {gpa:#x}");
-            return Some(StopReason::Failed(text));
+        VcpuExit::Hypercall(call) if conversions.is_some() => {
+            let arguments = [call.args[0], call.args[1], call.args[2]];
+            let asked = Hypercall { number: call.nr, arguments };
+            *call.ret = conversions.as_ref().map_or(0, |conversions| conversions.hypercall(asked));
+        }
+        VcpuExit::MemoryFault { flags, gpa, size } => match conversions {
+            Some(conversions) => return conversions.fault(flags, gpa, size).err(),
+            // Only a page that the host could not provide comes here in a guest without private memory.
+            None => {
+                let text = format!("the host has no memory for the guest's address {gpa:#x}");
+                return Some(StopReason::Failed(text));
+            }
+        },
+        VcpuExit::SystemEvent(EVENT_SEV_TERMINATION, data) => {
+            return Some(snp::termination(data.first().copied().unwrap_or_default()));
         }
         other => return Some(StopReason::Failed(format!("unexpected exit from the guest: {other:?}"))),
     }

@@ -1,0 +1,308 @@
+//! Launching an SEV-SNP guest: the calls, in the order in which KVM and the firmware want them.
+//!
+//! [`Launch`] has a type for each step, so that a wrong order does not compile. It speaks to a [`Kernel`], which is KVM
+//! with the security processor behind it, or in tests a model of both that refuses what they refuse.
+//!
+//! Structures and their rules: Linux, `Documentation/virt/kvm/x86/amd-memory-encryption.rst`.
+
+mod cpuid_page;
+mod kernel;
+mod kvm;
+mod refusal;
+mod termination;
+
+use std::sync::Arc;
+
+use kvm_bindings::{
+    kvm_sev_init, kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update,
+    kvm_userspace_memory_region2,
+};
+use nacre_launch::{LaunchPlan, PageKind, PageRange};
+use nacre_stage0_abi::AddressRange;
+use nacre_stage0_abi::snp::CpuidPage;
+use nix::errno::Errno;
+use zerocopy::{FromBytes, IntoBytes};
+
+pub use cpuid_page::{CpuidError, adjust as adjust_cpuid, build as build_cpuid_page};
+pub use kernel::{Capability, Command, Kernel, SevError};
+pub use kvm::{
+    Kvm as KvmKernel, KvmAttributes, create as create_vm, create_guest_memfd, exit_on_hypercalls, offers,
+};
+pub use refusal::{FirmwareStatus, Missing, SnpError};
+pub use termination::termination;
+
+use crate::private::PrivateRegion;
+
+/// `KVM_HC_MAP_GPA_RANGE` as a bit of `KVM_CAP_EXIT_HYPERCALL`.
+const EXIT_MAP_GPA_RANGE: u64 = 1 << crate::private::MAP_GPA_RANGE;
+/// The GHCB protocol's second version, the first with SEV-SNP.
+const GHCB_VERSION: u16 = 2;
+/// A signal or a busy firmware may interrupt a command: more often is no accident.
+const MOST_RETRIES: u32 = 100;
+
+/// A range of RAM, or the place of stage0's image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// The guest's addresses.
+    pub range: AddressRange,
+    /// Where the shared side is in this process.
+    pub shared_address: u64,
+}
+
+/// The machine is an SEV-SNP guest without memory.
+#[derive(Debug)]
+pub struct Initialised;
+
+/// It has memory, all of it private.
+#[derive(Debug)]
+pub struct WithMemory {
+    regions: Vec<PrivateRegion>,
+}
+
+/// It has all its CPUs.
+#[derive(Debug)]
+pub struct WithCpus<C> {
+    regions: Vec<PrivateRegion>,
+    cpus: Vec<C>,
+}
+
+/// Its pages are measured.
+#[derive(Debug)]
+pub struct Measured<C> {
+    regions: Vec<PrivateRegion>,
+    cpus: Vec<C>,
+}
+
+/// A launch that has got as far as `S`.
+#[derive(Debug)]
+pub struct Launch<K, S> {
+    kernel: Arc<K>,
+    state: S,
+}
+
+/// A launched guest: its memory's two sides, and its CPUs, ready to run.
+#[derive(Debug)]
+pub struct Launched<C> {
+    /// The ranges of memory.
+    pub regions: Vec<PrivateRegion>,
+    /// The CPUs in their order.
+    pub cpus: Vec<C>,
+}
+
+impl<K: Kernel> Launch<K, Initialised> {
+    /// Begins with a machine of KVM's type for SEV-SNP that has nothing yet.
+    ///
+    /// # Errors
+    /// The kernel lacks something, or the firmware has no room for another guest.
+    pub fn begin(kernel: Arc<K>) -> Result<Self, SnpError> {
+        let missing: Vec<Missing> = Capability::NEEDED
+            .into_iter()
+            .filter(|capability| kernel.capability(*capability) & capability.bits() != capability.bits())
+            .map(Missing::Capability)
+            .collect();
+        if !missing.is_empty() {
+            return Err(SnpError::Missing(missing));
+        }
+        // Without it KVM answers each of the guest's conversions with an error.
+        kernel
+            .exit_on_hypercalls(EXIT_MAP_GPA_RANGE)
+            .map_err(|errno| SnpError::Kernel("KVM_ENABLE_CAP", errno))?;
+        let init = kvm_sev_init { ghcb_version: GHCB_VERSION, ..Default::default() };
+        kernel.sev(Command::Init2(&init)).map_err(SnpError::init)?;
+        Ok(Self { kernel, state: Initialised })
+    }
+
+    /// Gives it memory. All of it is private: the guest then needs to convert only what it shares.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn add_memory(self, regions: &[Region]) -> Result<Launch<K, WithMemory>, SnpError> {
+        let kernel = self.kernel;
+        let mut private = Vec::with_capacity(regions.len());
+        for (region, slot) in regions.iter().zip(0..) {
+            private.push(add_region(&*kernel, slot, region)?);
+        }
+        Ok(Launch { kernel, state: WithMemory { regions: private } })
+    }
+}
+
+/// Makes a region of memory with a private and a shared side, the private one in use.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn add_region<K: Kernel>(kernel: &K, slot: u32, region: &Region) -> Result<PrivateRegion, SnpError> {
+    use std::os::fd::AsRawFd;
+    let failed = |request| move |errno| SnpError::Kernel(request, errno);
+    let range = region.range;
+    let private = kernel.create_guest_memfd(range.len()).map_err(failed("KVM_CREATE_GUEST_MEMFD"))?;
+    let descriptor =
+        u32::try_from(private.as_raw_fd()).map_err(|_| SnpError::Kernel("open", Errno::EBADF))?;
+    let description = kvm_userspace_memory_region2 {
+        slot,
+        flags: kvm_bindings::KVM_MEM_GUEST_MEMFD,
+        guest_phys_addr: range.start(),
+        memory_size: range.len(),
+        userspace_addr: region.shared_address,
+        guest_memfd_offset: 0,
+        guest_memfd: descriptor,
+        ..Default::default()
+    };
+    kernel.set_region(&description).map_err(failed("KVM_SET_USER_MEMORY_REGION2"))?;
+    kernel.set_private(range, true).map_err(failed("KVM_SET_MEMORY_ATTRIBUTES"))?;
+    Ok(PrivateRegion { range, shared_address: region.shared_address, private })
+}
+
+impl<K: Kernel> Launch<K, WithMemory> {
+    /// Makes its CPUs, all that it will ever have: each one's state is measured.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn create_cpus(self, count: u8) -> Result<Launch<K, WithCpus<K::Cpu>>, SnpError> {
+        let cpus = (0..count).map(|id| self.kernel.create_cpu(id)).collect::<Result<_, _>>()?;
+        Ok(Launch { kernel: self.kernel, state: WithCpus { regions: self.state.regions, cpus } })
+    }
+}
+
+impl<K: Kernel> Launch<K, WithCpus<K::Cpu>> {
+    /// The CPUs, in their order.
+    pub fn cpus(&self) -> &[K::Cpu] {
+        &self.state.cpus
+    }
+
+    /// Sets the CPUs' states, and has the firmware take and measure the plan's pages. `cpuid` is the page of CPUID values.
+    ///
+    /// # Errors
+    /// The firmware refuses the policy, a page, or a value of the CPUID page, which is named.
+    pub fn measure(
+        self,
+        plan: &LaunchPlan,
+        cpuid: &CpuidPage,
+    ) -> Result<Launch<K, Measured<K::Cpu>>, SnpError> {
+        let Self { kernel, state: WithCpus { regions, cpus } } = self;
+        if plan.cpus().len() != cpus.len() {
+            return Err(SnpError::CpuCount { planned: plan.cpus().len(), made: cpus.len() });
+        }
+        for ((cpu, state), id) in cpus.iter().zip(plan.cpus()).zip(0..) {
+            kernel.set_cpu(cpu, id, state)?;
+        }
+        let start = kvm_sev_snp_launch_start { policy: plan.policy().bits(), ..Default::default() };
+        let refused = |error: SevError| SnpError::start(error, plan.policy());
+        retry(|| kernel.sev(Command::LaunchStart(&start))).map_err(refused)?;
+        for range in plan.pages() {
+            match range.kind() {
+                PageKind::Cpuid => measure_cpuid(&*kernel, range, cpuid)?,
+                _ => update(&*kernel, range, &mut range.content().to_vec())?,
+            }
+        }
+        Ok(Launch { kernel, state: Measured { regions, cpus } })
+    }
+}
+
+/// The firmware compares the values with the processor's. What it refuses it writes over with what it would take.
+fn measure_cpuid<K: Kernel>(kernel: &K, range: &PageRange, values: &CpuidPage) -> Result<(), SnpError> {
+    let mut bytes = values.as_bytes().to_vec();
+    update(kernel, range, &mut bytes).map_err(|error| {
+        let corrected = CpuidPage::read_from_bytes(&bytes).ok();
+        let refused =
+            corrected.map(|corrected| cpuid_page::differences(values, &corrected)).unwrap_or_default();
+        if refused.is_empty() { error } else { SnpError::Cpuid(refused) }
+    })
+}
+
+/// Has the firmware take a range of pages. `content` is what they hold, on whole pages of ours that KVM may write to.
+fn update<K: Kernel>(kernel: &K, range: &PageRange, content: &mut Vec<u8>) -> Result<(), SnpError> {
+    let mut source = PageBuffer::new(content)?;
+    let mut command = kvm_sev_snp_launch_update {
+        gfn_start: range.gpa() >> 12,
+        // Pages that are zero have no source.
+        uaddr: if range.kind() == PageKind::Zero { 0 } else { source.address() },
+        len: source.len(),
+        type_: range.kind().number(),
+        ..Default::default()
+    };
+    // KVM takes as many pages as it gets to, and moves the start on.
+    let mut retries = 0;
+    let result = loop {
+        let (before, result) = (command.len, kernel.sev(Command::LaunchUpdate(&mut command)));
+        match result {
+            Ok(()) if command.len == 0 => break Ok(()),
+            Ok(()) if command.len < before => retries = 0,
+            Ok(()) if retries >= MOST_RETRIES => break Err(SnpError::Stuck { name: range.name() }),
+            Err(error) if !error.is_transient() || retries >= MOST_RETRIES => {
+                break Err(SnpError::page(error, range.name(), command.gfn_start << 12));
+            }
+            Ok(()) | Err(_) => retries += 1,
+        }
+    };
+    *content = source.take();
+    result
+}
+
+impl<K: Kernel> Launch<K, Measured<K::Cpu>> {
+    /// Ends the launch: KVM has the CPUs' states measured, and the firmware compares the digest with the ID block.
+    ///
+    /// # Errors
+    /// The firmware refuses the ID block.
+    pub fn finish(self, plan: &LaunchPlan) -> Result<Launched<K::Cpu>, SnpError> {
+        let mut command = kvm_sev_snp_launch_finish { host_data: plan.host_data().0, ..Default::default() };
+        let signed = plan.id_block();
+        // Both live until the command is through.
+        let block = signed.map(|signed| signed.block().as_bytes().to_vec());
+        let authentication = signed.map(|signed| signed.authentication_bytes().to_vec());
+        if let (Some(signed), Some(block), Some(authentication)) = (signed, &block, &authentication) {
+            command.id_block_en = 1;
+            command.id_block_uaddr = block.as_ptr() as u64;
+            command.id_auth_uaddr = authentication.as_ptr() as u64;
+            command.auth_key_en = u8::from(signed.has_author());
+        }
+        retry(|| self.kernel.sev(Command::LaunchFinish(&command))).map_err(SnpError::finish)?;
+        let Measured { regions, cpus } = self.state;
+        Ok(Launched { regions, cpus })
+    }
+}
+
+/// Repeats a command that a signal or a busy firmware interrupted.
+fn retry(mut command: impl FnMut() -> Result<(), SevError>) -> Result<(), SevError> {
+    for _ in 0..MOST_RETRIES {
+        match command() {
+            Err(error) if error.is_transient() => {}
+            other => return other,
+        }
+    }
+    command()
+}
+
+/// Bytes on pages of their own, which KVM may write to.
+struct PageBuffer {
+    mapping: crate::unsafe_mapping::Mapping,
+    len: usize,
+}
+
+impl PageBuffer {
+    fn new(content: &[u8]) -> Result<Self, SnpError> {
+        let failed = |errno| SnpError::Kernel("mmap", errno);
+        let mut mapping = crate::unsafe_mapping::Mapping::zeros(content.len()).map_err(failed)?;
+        mapping.fill(content).ok_or(SnpError::Kernel("mmap", Errno::E2BIG))?;
+        Ok(Self { mapping, len: content.len() })
+    }
+
+    fn address(&self) -> u64 {
+        self.mapping.address()
+    }
+
+    fn len(&self) -> u64 {
+        self.mapping.size()
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let pages = (0..self.len).step_by(4096).filter_map(|offset| self.mapping.page(offset));
+        let mut bytes: Vec<u8> = pages.flatten().collect();
+        bytes.truncate(self.len);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

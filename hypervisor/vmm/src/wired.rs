@@ -1,0 +1,121 @@
+//! What KVM makes of a machine before its first state is known.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use nacre_stage0_abi::{AddressRange, layout as stage0_layout};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+use crate::cpu::{CpuError, CpuModel};
+use crate::devices::{Devices, MmioBus};
+use crate::machine::MachineError;
+use crate::measured::{MeasuredError, Placed};
+use crate::memory::GuestMemory;
+use crate::snp::{self, KvmKernel, Launch, Region, WithCpus};
+use crate::unsafe_mapping::Mapping;
+use crate::{layout, unsafe_kernel};
+
+const KVM_API_VERSION: i32 = 12;
+
+/// The kinds of machine that KVM makes for us.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// Memory that the host can read.
+    Ordinary,
+    /// An SEV-SNP guest; the descriptor is the security processor's device.
+    Snp(Option<File>),
+}
+
+/// A machine with its CPUs, which have no state yet.
+pub(crate) struct Wired {
+    pub(crate) vm: Arc<VmFd>,
+    pub(crate) bus: Arc<MmioBus>,
+    pub(crate) cpus: Cpus,
+}
+
+/// The CPUs, with what is still to do with them.
+pub(crate) enum Cpus {
+    /// Of an ordinary machine.
+    Ordinary(Vec<VcpuFd>),
+    /// Of an SEV-SNP guest, and the shared side of the place for stage0's image.
+    Snp(Box<Launch<KvmKernel, WithCpus<VcpuFd>>>, Placed),
+}
+
+impl Wired {
+    pub(crate) fn new(
+        kvm: &Kvm,
+        kind: Kind,
+        memory: &GuestMemory,
+        devices: &mut Devices,
+        vcpus: u8,
+    ) -> Result<Self, MachineError> {
+        if kvm.get_api_version() != KVM_API_VERSION {
+            return Err(MachineError::NotKvm);
+        }
+        match kind {
+            Kind::Ordinary => Self::ordinary(kvm, memory, devices, vcpus),
+            Kind::Snp(sev) => Self::snp(kvm, sev, memory, devices, vcpus),
+        }
+    }
+
+    fn ordinary(
+        kvm: &Kvm,
+        memory: &GuestMemory,
+        devices: &mut Devices,
+        vcpus: u8,
+    ) -> Result<Self, MachineError> {
+        let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
+        add_interrupts(&vm)?;
+        for (region, slot) in memory.iter().zip(0..) {
+            unsafe_kernel::add_memory(&vm, slot, region.start_addr().0, region)
+                .map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        let bus = Arc::new(devices.connect(&vm)?);
+        let model = CpuModel::of_host(kvm, vcpus)?;
+        let cpus = (0..vcpus).map(|id| model.create(&vm, id)).collect::<Result<_, CpuError>>()?;
+        Ok(Self { vm: Arc::new(vm), bus, cpus: Cpus::Ordinary(cpus) })
+    }
+
+    fn snp(
+        kvm: &Kvm,
+        sev: Option<File>,
+        memory: &GuestMemory,
+        devices: &mut Devices,
+        vcpus: u8,
+    ) -> Result<Self, MachineError> {
+        let vm = Arc::new(snp::create_vm(kvm, sev.as_ref())?);
+        let model = CpuModel::of_host(kvm, vcpus)?.for_snp();
+        let kernel = Arc::new(KvmKernel::new(Arc::clone(&vm), sev, model));
+        let launch = Launch::begin(kernel)?;
+        add_interrupts(&vm)?;
+        let image = Placed {
+            gpa: stage0_layout::IMAGE_END - stage0_layout::IMAGE_LIMIT,
+            mapping: Mapping::zeros(usize::try_from(stage0_layout::IMAGE_LIMIT).unwrap_or(usize::MAX))
+                .map_err(|errno| MeasuredError::Map("first code", errno))?,
+        };
+        let mut regions: Vec<Region> = memory
+            .iter()
+            .filter_map(|region| {
+                let range = AddressRange::new(region.start_addr().0, region.len())?;
+                Some(Region { range, shared_address: region.as_ptr() as u64 })
+            })
+            .collect();
+        let range = AddressRange::new(image.gpa, image.mapping.size());
+        regions.extend(range.map(|range| Region { range, shared_address: image.mapping.address() }));
+        let launch = launch.add_memory(&regions)?;
+        let bus = Arc::new(devices.connect(&vm)?);
+        let launch = launch.create_cpus(vcpus)?;
+        Ok(Self { vm, bus, cpus: Cpus::Snp(Box::new(launch), image) })
+    }
+}
+
+/// Interrupt controllers in the kernel, whatever the kind of machine.
+fn add_interrupts(vm: &VmFd) -> Result<(), MachineError> {
+    vm.set_tss_address(layout::KVM_TSS).map_err(failed("KVM_SET_TSS_ADDR"))?;
+    vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP"))
+}
+
+pub(crate) fn failed(request: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
+    move |source| MachineError::Kvm { request, source }
+}

@@ -22,6 +22,7 @@ use crate::signal;
 use crate::spawner::{ExecOrder, Order, Spawner};
 use crate::stdio::Wanted;
 use crate::teardown::Teardown;
+use crate::termination_log::TerminationLog;
 
 /// A container whose first process exists.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Container {
     init_name: String,
     cgroup: Cgroup,
     seccomp: Option<LinuxSeccomp>,
+    termination_log: Option<TerminationLog>,
     execs: Mutex<HashMap<ExecId, Exec>>,
     /// Processes that are forgotten but whose output is still on its way.
     delivering: Mutex<JoinSet<()>>,
@@ -62,6 +64,8 @@ pub struct Parts {
     pub seccomp: Option<LinuxSeccomp>,
     /// Whether its processes can outlive the first one.
     pub shares_pid_namespace: bool,
+    /// Where it leaves the reason of its end.
+    pub termination_log: Option<TerminationLog>,
     /// What to undo when it goes.
     pub teardown: Teardown,
 }
@@ -95,6 +99,7 @@ impl Container {
             init_name: parts.init_name,
             cgroup,
             seccomp: parts.seccomp,
+            termination_log: parts.termination_log,
             execs: Mutex::default(),
             delivering: Mutex::default(),
             phase: Mutex::new(Phase::Created),
@@ -105,6 +110,11 @@ impl Container {
     /// Its cgroup.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Where it leaves the reason of its end.
+    pub fn termination_log(&self) -> Option<&TerminationLog> {
+        self.termination_log.as_ref()
     }
 
     /// Lets the first process run its program; the reason if that can't be executed.

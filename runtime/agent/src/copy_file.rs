@@ -13,6 +13,8 @@ use pathrs::{InodeType, Root};
 
 use crate::error::{Doing, Failure, Reply};
 
+pub(crate) mod tree;
+
 /// More than a host copies: larger things are disks.
 const MAX_SIZE: i64 = 1 << 30;
 
@@ -26,31 +28,40 @@ pub fn copy(request: &CopyFileRequest) -> Reply<()> {
 
 fn copy_below(base: &Path, request: &CopyFileRequest) -> Reply<()> {
     let name = relative(&request.path)?;
-    std::fs::create_dir_all(base).doing("make the folder of shared files")?;
-    // SECURITY: whatever links lie on the way, resolution stays below the base (openat2, RESOLVE_IN_ROOT).
-    let root =
-        Root::open(base).map_err(|error| Failure::internal("open the folder of shared files", &error))?;
-    let mode = |mode: u32| Permissions::from_mode(mode & 0o7777);
+    let root = open(base)?;
     if let Some(parent) = name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let folder_mode = if request.dir_mode & 0o7777 == 0 { 0o755 } else { request.dir_mode };
         root.mkdir_all(parent, &mode(folder_mode))
             .map_err(|error| Failure::internal("make the folder", &error))?;
     }
     match request.file_mode & libc::S_IFMT {
-        libc::S_IFDIR => {
-            let folder = root
-                .mkdir_all(&name, &mode(request.file_mode))
-                .map_err(|error| Failure::internal("make the folder", &error))?;
-            let folder = folder
-                .reopen(OpenFlags::O_RDONLY)
-                .map_err(|error| Failure::internal("open the folder", &error))?;
-            set_owner(&folder, request)?;
-            folder.set_permissions(mode(request.file_mode)).doing("set the folder's mode")
-        }
-        libc::S_IFLNK => link(&root, &name, &request.data),
+        libc::S_IFDIR => folder(&root, &name, request.file_mode, owner(request)),
+        libc::S_IFLNK => link(&root, &name, &temporary(&name), &request.data),
         libc::S_IFREG | 0 => chunk(&root, &name, request, &mode(request.file_mode)),
         other => Err(Failure::invalid(format!("a file of type {other:o}"))),
     }
+}
+
+fn open(base: &Path) -> Reply<Root> {
+    std::fs::create_dir_all(base).doing("make the folder of shared files")?;
+    // SECURITY: whatever links lie on the way, resolution stays below the base (openat2, RESOLVE_IN_ROOT).
+    Root::open(base).map_err(|error| Failure::internal("open the folder of shared files", &error))
+}
+
+fn mode(mode: u32) -> Permissions {
+    Permissions::from_mode(mode & 0o7777)
+}
+
+/// Makes a folder or gives one that is there the mode and owner.
+fn folder(root: &Root, name: &Path, bits: u32, owner: Owner) -> Reply<()> {
+    // The bits beyond are set once the owner is.
+    let folder = root
+        .mkdir_all(name, &mode(bits & 0o1777))
+        .map_err(|error| Failure::internal("make the folder", &error))?;
+    let folder =
+        folder.reopen(OpenFlags::O_RDONLY).map_err(|error| Failure::internal("open the folder", &error))?;
+    set_owner(&folder, owner)?;
+    folder.set_permissions(mode(bits)).doing("set the folder's mode")
 }
 
 /// The path below the base, of plain names only.
@@ -64,16 +75,15 @@ fn relative(path: &str) -> Reply<PathBuf> {
     Ok(relative.to_owned())
 }
 
-fn link(root: &Root, name: &Path, target: &[u8]) -> Reply<()> {
+fn link(root: &Root, name: &Path, temporary: &Path, target: &[u8]) -> Reply<()> {
     if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
         return Err(Failure::invalid("the target of a link"));
     }
     let target = PathBuf::from(std::ffi::OsStr::from_bytes(target));
-    let temporary = temporary(name);
-    let _ = root.remove_file(&temporary);
-    root.create(&temporary, &InodeType::Symlink(target))
+    let _ = root.remove_file(temporary);
+    root.create(temporary, &InodeType::Symlink(target))
         .map_err(|error| Failure::internal("make the link", &error))?;
-    root.rename(&temporary, name, RenameFlags::empty())
+    root.rename(temporary, name, RenameFlags::empty())
         .map_err(|error| Failure::internal("name the link", &error))
 }
 
@@ -97,15 +107,20 @@ fn chunk(root: &Root, name: &Path, request: &CopyFileRequest, mode: &Permissions
     if end < size {
         return Ok(());
     }
-    set_owner(&file, request)?;
+    set_owner(&file, owner(request))?;
     file.set_permissions(mode.clone()).doing("set the file's mode")?;
     root.rename(&temporary, name, RenameFlags::empty())
         .map_err(|error| Failure::internal("name the file", &error))
 }
 
-fn set_owner(file: &std::fs::File, request: &CopyFileRequest) -> Reply<()> {
-    // Negative numbers are "leave as it is", as for chown(2).
-    let (uid, gid) = (u32::try_from(request.uid).ok(), u32::try_from(request.gid).ok());
+/// User and group; none is "leave as it is", as for chown(2).
+type Owner = (Option<u32>, Option<u32>);
+
+fn owner(request: &CopyFileRequest) -> Owner {
+    (u32::try_from(request.uid).ok(), u32::try_from(request.gid).ok())
+}
+
+fn set_owner(file: &std::fs::File, (uid, gid): Owner) -> Reply<()> {
     fchown(file, uid, gid).doing("set the file's owner")
 }
 

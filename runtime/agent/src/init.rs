@@ -14,7 +14,7 @@ use crate::marker;
 const PLAIN: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Kind, place, flags, data. The order is that of the tree.
-const MOUNTS: [(&str, &str, MsFlags, &str); 9] = [
+const MOUNTS: [(&str, &str, MsFlags, &str); 10] = [
     ("proc", "/proc", PLAIN, ""),
     ("sysfs", "/sys", PLAIN, ""),
     ("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755"),
@@ -22,6 +22,8 @@ const MOUNTS: [(&str, &str, MsFlags, &str); 9] = [
     ("tmpfs", "/dev/shm", PLAIN, "mode=1777"),
     ("mqueue", "/dev/mqueue", PLAIN, ""),
     ("tmpfs", "/run", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=0755"),
+    // Apart from the agent's own files: containers may fill it up.
+    ("tmpfs", nacre_protocol::SHARED_FOLDER, MsFlags::MS_NODEV, "mode=0755"),
     ("tmpfs", "/tmp", MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV), "mode=1777"),
     ("cgroup2", cgroup::ROOT, PLAIN, "nsdelegate"),
 ];

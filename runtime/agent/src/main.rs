@@ -44,7 +44,9 @@ mod spec;
 mod stdio;
 mod storage;
 mod teardown;
+mod termination_log;
 mod uevent;
+mod volumes;
 
 use error::{Doing, Failure, Reply};
 use isolation::Bound;

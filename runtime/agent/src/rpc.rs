@@ -14,7 +14,10 @@ use nacre_protocol::health::{
     CheckRequest, HealthCheckResponse, VersionCheckResponse, health_check_response,
 };
 use nacre_protocol::health_ttrpc::{Health, create_health};
-use nacre_protocol::nacre::{ListProcessesRequest, ListProcessesResponse};
+use nacre_protocol::nacre::{
+    AddVolumesRequest, AddVolumesResponse, ChangeTreeRequest, ChangeTreeResponse, ListProcessesRequest,
+    ListProcessesResponse, RemoveVolumesRequest, RemoveVolumesResponse,
+};
 use nacre_protocol::nacre_ttrpc::{Extension, create_extension};
 use nacre_protocol::protobuf::MessageField;
 use nacre_protocol::protobuf::well_known_types::empty::Empty;
@@ -345,9 +348,22 @@ impl AgentService for Calls {
     async fn get_diagnostic_data(
         &self,
         _: &TtrpcContext,
-        _: GetDiagnosticDataRequest,
+        request: GetDiagnosticDataRequest,
     ) -> ttrpc::Result<GetDiagnosticDataResponse> {
-        unimplemented("GetDiagnosticData")
+        if request.log_type != "termination_log" {
+            let text = format!("{:?} is not a kind of diagnostic data, termination_log is", request.log_type);
+            return self.told("GetDiagnosticData", Err(Failure::invalid(text)));
+        }
+        let container = self.sandbox.container(&request.container_id)?;
+        let data = match container.termination_log().cloned() {
+            None => String::new(),
+            Some(log) => {
+                let read = tokio::task::spawn_blocking(move || log.read()).await;
+                let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+                self.told("GetDiagnosticData", read.doing("read the termination log"))?
+            }
+        };
+        Ok(GetDiagnosticDataResponse { data, ..Default::default() })
     }
 
     async fn get_ip_tables(
@@ -465,5 +481,37 @@ impl Extension for Calls {
         let processes = container.cgroup().processes().doing("list the processes")?;
         let pids = processes.into_iter().filter_map(|pid| u32::try_from(pid.as_raw()).ok()).collect();
         Ok(ListProcessesResponse { pids, ..Default::default() })
+    }
+    async fn add_volumes(
+        &self,
+        _: &TtrpcContext,
+        request: AddVolumesRequest,
+    ) -> ttrpc::Result<AddVolumesResponse> {
+        let sandbox = Arc::clone(&self.sandbox);
+        let add = async move { sandbox.volumes.add(&sandbox.drivers, &request.storages).await };
+        self.whole("AddVolumes", add).await?;
+        Ok(AddVolumesResponse::default())
+    }
+
+    async fn remove_volumes(
+        &self,
+        _: &TtrpcContext,
+        request: RemoveVolumesRequest,
+    ) -> ttrpc::Result<RemoveVolumesResponse> {
+        let sandbox = Arc::clone(&self.sandbox);
+        self.whole("RemoveVolumes", async move { sandbox.volumes.remove(&request.mount_points).await })
+            .await?;
+        Ok(RemoveVolumesResponse::default())
+    }
+
+    async fn change_tree(
+        &self,
+        _: &TtrpcContext,
+        request: ChangeTreeRequest,
+    ) -> ttrpc::Result<ChangeTreeResponse> {
+        let changed = tokio::task::spawn_blocking(move || copy_file::tree::change(&request)).await;
+        let changed = changed.unwrap_or_else(|error| Err(Failure::internal("ChangeTree", &error)));
+        self.told("ChangeTree", changed)?;
+        Ok(ChangeTreeResponse::default())
     }
 }

@@ -25,6 +25,8 @@ use crate::spec;
 use crate::stdio::{Connections, StreamPorts, Wanted};
 use crate::storage::Drivers;
 use crate::teardown::Teardown;
+use crate::termination_log::TerminationLog;
+use crate::volumes::Volumes;
 
 mod resolver;
 
@@ -40,6 +42,8 @@ pub struct Sandbox {
     pub ports: Arc<StreamPorts>,
     /// Storage drivers.
     pub drivers: Drivers,
+    /// Storages that outlive containers.
+    pub volumes: Volumes,
     /// Kills for want of memory.
     pub oom: Arc<OomQueue>,
     /// Told when the pod is to end.
@@ -72,6 +76,7 @@ impl Sandbox {
             reaper,
             ports: Arc::default(),
             drivers: Drivers::new(),
+            volumes: Volumes::default(),
             oom: Arc::default(),
             ended: Notify::new(),
             containers: Mutex::default(),
@@ -124,6 +129,9 @@ impl Sandbox {
             if let Err(failure) = self.remove(&id).await {
                 warn!(self.log, "container left at the end"; "id" => %id, "error" => failure.text());
             }
+        }
+        if let Err(failure) = self.volumes.remove_all().await {
+            warn!(self.log, "volumes left at the end"; "error" => failure.text());
         }
         let teardown = std::mem::take(&mut lock(&self.shared).teardown);
         self.undo(teardown).await;
@@ -187,7 +195,10 @@ impl Sandbox {
         let bundle = id.folder();
         fs::create_dir_all(&bundle).doing("make the container's folder")?;
         teardown.push_remove(&bundle);
-        self.drivers.mount(&request.storages, Some(id), teardown).await?;
+        let (shared, own): (Vec<_>, Vec<_>) =
+            request.storages.into_iter().partition(|storage| storage.shared);
+        self.volumes.add(&self.drivers, &shared).await?;
+        self.drivers.mount(&own, Some(id), teardown).await?;
         spec::set_network_parameters(&fitted.network_parameters)?;
         let text = serde_json::to_vec(&fitted.spec)
             .map_err(|error| Failure::internal("write the bundle", &error))?;
@@ -213,6 +224,7 @@ impl Sandbox {
             init,
             seccomp: fitted.spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
             shares_pid_namespace: share,
+            termination_log: TerminationLog::of(&fitted.spec),
             teardown: Teardown::default(),
         })
     }

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use thiserror::Error;
-use zerocopy::IntoBytes;
 
-use crate::abi::{PageInfo, Vmsa};
-use crate::plan::{LaunchPlan, PageKind};
+use crate::parts::{Part, PartKind};
+use crate::plan::LaunchPlan;
 
 /// The manifest's name in the folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -23,27 +22,9 @@ pub struct Entry {
     /// The length in bytes.
     pub len: u64,
     /// How it is launched.
-    pub kind: EntryKind,
+    pub kind: PartKind,
     /// The file with the bytes, beside the manifest. What the plan does not decide is zero in it.
     pub file: String,
-}
-
-/// The kinds of an element: those of pages, and CPU states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum EntryKind {
-    /// Pages of memory.
-    Page(PageKind),
-    /// A CPU's state.
-    Cpu(CpuKind),
-}
-
-/// The word for a CPU state page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CpuKind {
-    /// The page that KVM builds.
-    Vmsa,
 }
 
 /// Writes a plan into a folder, which is made if it is not there.
@@ -52,35 +33,19 @@ pub enum CpuKind {
 /// The folder or a file can't be written.
 pub fn write(plan: &LaunchPlan, folder: &Path) -> Result<(), DumpError> {
     fs::create_dir_all(folder).map_err(DumpError::at(folder))?;
-    let mut manifest = Vec::new();
-    for range in plan.pages() {
-        let name = range.name();
-        let kind = EntryKind::Page(range.kind());
-        manifest.push(place(folder, manifest.len(), name, range.gpa(), kind, range.content())?);
-    }
-    for (index, cpu) in plan.cpus().iter().enumerate() {
-        let (name, kind) = (format!("cpu{index}"), EntryKind::Cpu(CpuKind::Vmsa));
-        let page = Vmsa::from(cpu);
-        manifest.push(place(folder, manifest.len(), &name, PageInfo::VMSA_GPA, kind, page.as_bytes())?);
-    }
+    let manifest: Result<Vec<_>, _> =
+        plan.parts().enumerate().map(|(number, part)| place(folder, number, &part)).collect();
+    let manifest = manifest?;
     let path = folder.join(MANIFEST);
     let text = serde_json::to_string_pretty(&manifest).map_err(DumpError::Manifest)?;
     fs::write(&path, text + "\n").map_err(DumpError::at(&path))
 }
 
-fn place(
-    folder: &Path,
-    number: usize,
-    name: &str,
-    gpa: u64,
-    kind: EntryKind,
-    bytes: &[u8],
-) -> Result<Entry, DumpError> {
-    let file = format!("{number:02}-{name}.bin");
+fn place(folder: &Path, number: usize, part: &Part<'_>) -> Result<Entry, DumpError> {
+    let file = format!("{number:02}-{}.bin", part.name);
     let path = folder.join(&file);
-    fs::write(&path, bytes).map_err(DumpError::at(&path))?;
-    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Ok(Entry { gpa, len, kind, file })
+    fs::write(&path, &part.content).map_err(DumpError::at(&path))?;
+    Ok(Entry { gpa: part.gpa, len: part.len(), kind: part.kind, file })
 }
 
 /// Why a plan is not written.

@@ -33,6 +33,7 @@ pub mod dump;
 mod guest;
 mod id_block;
 mod images;
+mod parts;
 mod plan;
 mod policy;
 mod vcpus;
@@ -42,6 +43,7 @@ pub use digest::{CpuDigest, LaunchDigest, Measurement};
 pub use guest::{Guest, GuestError, GuestFiles, Tee};
 pub use id_block::{IdAuthentication, IdBlock, IdBlockError, IdKey, KeyDigest, PublicKey, SignedIdBlock};
 pub use images::{GuestImages, ImageSource, ImagesError, Kernel, KernelError, SharedRange};
+pub use parts::{Part, PartKind};
 pub use plan::{
     HostData, LaunchPlan, Limits, Machine, PageKind, PageRange, PlanError, Stage0Error, Stage0Image,
     memory_of,

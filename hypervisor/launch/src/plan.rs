@@ -200,6 +200,12 @@ impl LaunchPlan {
         check::measured_bytes(&self.pages)
     }
 
+    /// How many pages are added, without the CPU states.
+    #[must_use]
+    pub fn page_count(&self) -> u64 {
+        check::page_commands(&self.pages)
+    }
+
     /// How many commands the security processor gets, one for each page and each CPU.
     #[must_use]
     pub fn commands(&self) -> u64 {

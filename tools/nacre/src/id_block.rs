@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nacre_launch::{IdBlock, IdBlockError, IdKey, Measurement, Policy, PolicyError, SignedIdBlock};
 use thiserror::Error;
 
+use crate::hex;
+
 /// Signs the measurement and the policy that a guest must have, so that no other starts under the owner's key.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -122,12 +124,12 @@ fn write_secret(file: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(bytes)
 }
 
-fn measurement(text: &str) -> Result<Measurement, String> {
-    digits(text).map(Measurement)
+pub fn measurement(text: &str) -> Result<Measurement, String> {
+    hex::bytes(text).map(Measurement)
 }
 
 fn id(text: &str) -> Result<[u8; 16], String> {
-    digits(text)
+    hex::bytes(text)
 }
 
 fn policy(text: &str) -> Result<Policy, String> {
@@ -135,21 +137,6 @@ fn policy(text: &str) -> Result<Policy, String> {
         text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
     let number = number.map_err(|error| error.to_string())?;
     Policy::new(number).map_err(|error: PolicyError| error.to_string())
-}
-
-/// Bytes from two hexadecimal digits each.
-fn digits<const N: usize>(text: &str) -> Result<[u8; N], String> {
-    let wrong = || format!("not {} hexadecimal digits", 2 * N);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return Err(wrong());
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = [0; N];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high).ok_or_else(wrong)? << 4 | digit(*low).ok_or_else(wrong)?;
-    }
-    Ok(bytes)
 }
 
 /// Why there is no ID block.

@@ -2,7 +2,9 @@
 
 mod check;
 mod config;
+mod hex;
 mod id_block;
+mod measure;
 mod table;
 
 use std::io::{self, ErrorKind, Write};
@@ -27,6 +29,8 @@ enum Command {
     Config(config::Arguments),
     /// Makes and checks ID blocks, by which an SEV-SNP guest belongs to its owner's key
     IdBlock(id_block::Arguments),
+    /// Computes the measurements that a confidential guest's reports must show
+    Measure(measure::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => text(config::run(&arguments)),
         Command::IdBlock(arguments) => text(id_block::run(&arguments)),
+        Command::Measure(arguments) => text(measure::run(&arguments)),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as head.

@@ -1,0 +1,31 @@
+//! Bytes as hexadecimal digits.
+
+/// A fixed number of bytes from two digits each.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let wrong = || format!("not {} hexadecimal digits", 2 * N);
+    parse(text).and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
+}
+
+/// Any number of bytes from two digits each.
+pub fn parse(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_bytes() {
+        assert_eq!(bytes("00fFa5"), Ok([0, 255, 0xa5]));
+        for wrong in ["", "00ffa", "00ffa5a5", "+1ffa5", "é0ffa", "00 ffa"] {
+            assert_eq!(bytes::<3>(wrong), Err("not 6 hexadecimal digits".to_owned()), "{wrong}");
+        }
+    }
+}

@@ -40,7 +40,13 @@ pub fn plain(count: u32, appended: &str) -> String {
     line(&[NO_BOUNCE_BUFFERS], count, appended)
 }
 
-/// The line of a confidential guest. It is measured, so it must not depend on how many devices a pod has: all places
+/// The line of a confidential guest whose devices stage0 lists in ACPI's tables.
+#[must_use]
+pub fn with_acpi(appended: &str) -> String {
+    line(&[], 0, appended)
+}
+
+/// The line of a guest that is measured and has no ACPI. It must not depend on how many devices a pod has: all places
 /// are named, and those without a device say so when the kernel looks.
 #[must_use]
 pub fn confidential(appended: &str) -> String {

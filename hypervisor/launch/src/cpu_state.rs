@@ -88,6 +88,21 @@ impl CpuState {
         Self::stage0(index, entry::TAG_PLAIN)
     }
 
+    /// CPU `index` at the entry of stage0 in a TDX guest, as far as it matters: a TDX module sets it, and nobody else
+    /// can (TDX module base specification, 348549, section 22.1).
+    #[must_use]
+    pub fn stage0_tdx(index: u32) -> Self {
+        const NUMERIC_ERROR: u64 = 0x20;
+        const VMX_ENABLE: u64 = 0x2000;
+        const SYSCALL_LONG_MODE_NO_EXECUTE: u64 = 0x901;
+        Self {
+            cr0: NUMERIC_ERROR | 1,
+            cr4: CR4_MACHINE_CHECK | VMX_ENABLE,
+            efer: SYSCALL_LONG_MODE_NO_EXECUTE,
+            ..Self::stage0(index, entry::TAG_TDX)
+        }
+    }
+
     /// 32-bit protected mode without paging, with flat segments: as a TDX module starts a CPU.
     fn stage0(index: u32, tag: u32) -> Self {
         let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };

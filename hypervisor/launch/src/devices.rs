@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use nacre_stage0_abi::layout;
+
 /// The first device; one every [`STRIDE`] bytes.
-pub const FIRST: u64 = 0xD000_0000;
+pub const FIRST: u64 = layout::DEVICES;
 /// The register window of one device.
-pub const STRIDE: u64 = 0x1000;
+pub const STRIDE: u64 = layout::DEVICE_SIZE;
 /// The first device's global system interrupt; the ones below belong to the PC's timer and friends.
 pub const FIRST_INTERRUPT: u32 = 5;
 /// How many devices there are interrupts for: KVM's in-kernel IOAPIC has 24 pins.

@@ -12,6 +12,8 @@ use crate::{command_line, devices};
 pub enum Tee {
     /// AMD SEV-SNP.
     Snp,
+    /// Intel TDX.
+    Tdx,
     /// A guest without confidential memory that starts in the same way. What it is shows in its measurement: stage0 is
     /// told so by a measured register.
     Simulated,
@@ -45,7 +47,10 @@ impl Guest {
     /// A file is not what it should be.
     pub fn new(tee: Tee, files: &GuestFiles<'_>) -> Result<Self, GuestError> {
         let stage0 = Stage0Image::new(files.stage0.to_vec())?;
-        let line = command_line::confidential(files.kernel_parameters);
+        let line = match tee {
+            Tee::Snp | Tee::Tdx => command_line::with_acpi(files.kernel_parameters),
+            Tee::Simulated => command_line::confidential(files.kernel_parameters),
+        };
         if line.len() > command_line::MAX {
             return Err(GuestError::CommandLine(line.len()));
         }
@@ -61,11 +66,13 @@ impl Guest {
         let memory = memory_of(u64::from(memory_mib) << 20).map_err(GuestError::Memory)?;
         let first_interrupt = devices::FIRST_INTERRUPT;
         let machine = Machine { vcpus, memory, first_interrupt, interrupts: devices::MOST };
-        let build = match self.tee {
-            Tee::Snp => LaunchPlan::snp,
-            Tee::Simulated => LaunchPlan::plain,
+        let (stage0, images) = (&self.stage0, &self.images);
+        let plan = match self.tee {
+            Tee::Snp => LaunchPlan::snp(stage0, images, &machine, policy),
+            Tee::Tdx => LaunchPlan::tdx(stage0, images, &machine),
+            Tee::Simulated => LaunchPlan::plain(stage0, images, &machine, policy),
         };
-        Ok(build(&self.stage0, &self.images, &machine, policy)?)
+        Ok(plan?)
     }
 
     /// Kernel, initrd and command line.

@@ -4,7 +4,7 @@ mod check;
 mod page;
 mod stage0;
 
-use nacre_stage0_abi::{MemoryMap, Parameters, ParametersError, layout};
+use nacre_stage0_abi::{MemoryMap, PageBit, Parameters, ParametersError, layout};
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
@@ -20,6 +20,9 @@ pub use stage0::{Stage0Error, Stage0Image};
 
 /// The encryption bit of every processor with SEV-SNP.
 const SNP_ENCRYPTION_BIT: u32 = 51;
+
+/// A TDX guest with 48 bits of guest-physical address, which every processor with TDX can give.
+const TDX_SHARED_BIT: u32 = 47;
 
 /// What the plan must know of the machine beside its memory's content. All of it is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +70,28 @@ impl LaunchPlan {
             PageRange::without_content("cpuid", layout::CPUID_PAGE, PageKind::Cpuid),
         ];
         let cpu = CpuState::stage0_snp;
-        Self::build(stage0, images, machine, policy, Some(SNP_ENCRYPTION_BIT), cpu, pages)
+        Self::build(stage0, images, machine, policy, PageBit::Private(SNP_ENCRYPTION_BIT), cpu, pages)
+    }
+
+    /// The plan of a TDX guest. Its [`PageKind::Normal`] pages are added and measured, its [`PageKind::Unmeasured`]
+    /// ones are added only: their addresses are measured. CPU states are the module's, and not measured.
+    ///
+    /// # Errors
+    /// As for [`LaunchPlan::snp`].
+    pub fn tdx(stage0: &Stage0Image, images: &GuestImages, machine: &Machine) -> Result<Self, PlanError> {
+        // Memory is taken into use in 64-bit mode, so what leads there is added. stage0 reads none of it before it
+        // has written it.
+        let added = |name, start: u64, end: u64| {
+            let len = usize::try_from(end - start).unwrap_or_default();
+            PageRange::new(name, start, PageKind::Unmeasured, vec![0; len])
+        };
+        let stack = layout::FIRST_STACK;
+        let pages = vec![
+            added("page-tables", layout::PAGE_TABLES, layout::MAILBOX_PAGE),
+            added("stack", stack.start(), stack.end()),
+        ];
+        let (bit, cpu) = (PageBit::Shared(TDX_SHARED_BIT), CpuState::stage0_tdx);
+        Self::build(stage0, images, machine, Policy::default(), bit, cpu, pages)
     }
 
     /// The plan of a guest without confidential memory that starts in the same way.
@@ -80,7 +104,7 @@ impl LaunchPlan {
         machine: &Machine,
         policy: Policy,
     ) -> Result<Self, PlanError> {
-        Self::build(stage0, images, machine, policy, None, CpuState::stage0_plain, Vec::new())
+        Self::build(stage0, images, machine, policy, PageBit::None, CpuState::stage0_plain, Vec::new())
     }
 
     fn build(
@@ -88,12 +112,12 @@ impl LaunchPlan {
         images: &GuestImages,
         machine: &Machine,
         policy: Policy,
-        encryption_bit: Option<u32>,
+        page_bit: PageBit,
         cpu: fn(u32) -> CpuState,
         platform_pages: Vec<PageRange>,
     ) -> Result<Self, PlanError> {
         let Machine { vcpus, memory, first_interrupt, interrupts } = machine.clone();
-        let parameters = Parameters { vcpus, encryption_bit, first_interrupt, interrupts, memory }.to_page();
+        let parameters = Parameters { vcpus, page_bit, first_interrupt, interrupts, memory }.to_page();
         // Read back by stage0's own rules: the host launches nothing that stage0 would refuse.
         let memory = Parameters::parse(&parameters)?.memory;
         let hashes = images.list(&memory)?.to_page();

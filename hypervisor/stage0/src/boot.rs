@@ -3,7 +3,8 @@
 use nacre_stage0_abi::step::Step;
 use nacre_stage0_abi::stop::Stop;
 use nacre_stage0_abi::{
-    AddressRange, Images, ImagesError, PAGE_SIZE, Parameters, ParametersError, ParametersPage, layout, snp,
+    AddressRange, Image, Images, ImagesError, PAGE_SIZE, PageBit, Parameters, ParametersError, ParametersPage, layout,
+    snp, tdx,
 };
 use zerocopy::FromBytes;
 
@@ -24,17 +25,21 @@ pub struct Kernel {
 /// # Errors
 /// Something is not as it was measured, or a host tries something. There is no way on.
 pub fn prepare(guest: &mut impl Guest, platform: Platform) -> Result<Kernel, Stop> {
+    if !guest.is_platform(platform) {
+        return Err(Stop::OtherPlatform);
+    }
     let parameters = parameters(guest, platform)?;
     let root = page_tables::build(guest, &parameters);
     guest.use_page_tables(root);
     guest.did(Step::Tables);
-    if platform == Platform::Snp {
-        memory::take_into_use(guest, &parameters.memory)?;
-    }
+    memory::take_into_use(guest, platform, &parameters)?;
     guest.did(Step::Memory);
     let images = hashes(guest, &parameters)?;
     for image in images.iter() {
         images::load(guest, image)?;
+        if platform == Platform::Tdx {
+            extend(guest, image)?;
+        }
     }
     linux::describe(guest, platform, &parameters, &images)?;
     guest.did(Step::Done);
@@ -54,10 +59,11 @@ fn parameters(guest: &mut impl Guest, platform: Platform) -> Result<Parameters, 
         _ => Stop::Parameters,
     })?;
     let expected = match platform {
-        Platform::Plain => None,
-        Platform::Snp => Some(processors_encryption_bit(guest)?),
+        Platform::Plain => PageBit::None,
+        Platform::Snp => PageBit::Private(processors_encryption_bit(guest)?),
+        Platform::Tdx => PageBit::Shared(guest.address_width().wrapping_sub(1)),
     };
-    if parameters.encryption_bit == expected { Ok(parameters) } else { Err(Stop::EncryptionBit) }
+    if parameters.page_bit == expected { Ok(parameters) } else { Err(Stop::EncryptionBit) }
 }
 
 /// The encryption bit that the security processor vouches for: it checks this leaf of the CPUID page.
@@ -66,6 +72,17 @@ fn processors_encryption_bit(guest: &mut impl Guest) -> Result<u32, Stop> {
     let cpuid: snp::CpuidPage = page(guest, layout::CPUID_PAGE, Stop::EncryptionBit)?;
     let leaf = cpuid.find(ENCRYPTION, 0).ok_or(Stop::EncryptionBit)?;
     Ok(leaf.ebx & 0x3f)
+}
+
+/// Notes an image that is right in the runtime measurement register that it belongs to.
+fn extend(guest: &mut impl Guest, image: &Image) -> Result<(), Stop> {
+    // Free until the kernel's structures are made; 64 divides it.
+    const PLACE: u64 = layout::HANDOVER_PAGE;
+    let digest = tdx::extension(&image.sha256);
+    let range = AddressRange::new(PLACE, 48).ok_or(Stop::RuntimeMeasurement)?;
+    guest.memory(range).copy_from_slice(&digest);
+    let extended = guest.extend(tdx::register_of(image.kind), PLACE);
+    if extended { Ok(()) } else { Err(Stop::RuntimeMeasurement) }
 }
 
 fn hashes(guest: &mut impl Guest, parameters: &Parameters) -> Result<Images, Stop> {

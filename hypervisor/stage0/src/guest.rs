@@ -3,6 +3,8 @@
 use nacre_stage0_abi::AddressRange;
 use nacre_stage0_abi::step::Step;
 
+use crate::memory::Work;
+
 /// The machine that stage0 runs on, as the measured entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
@@ -10,6 +12,8 @@ pub enum Platform {
     Plain,
     /// An SEV-SNP guest.
     Snp,
+    /// A TDX guest.
+    Tdx,
 }
 
 /// The size of a page that is taken into use.
@@ -45,8 +49,14 @@ pub enum Validation {
     Refused,
 }
 
+/// A CPU that can take memory into use.
+pub trait Validate {
+    /// Takes a page of private memory into use (SEV-SNP: PVALIDATE; TDX: TDG.MEM.PAGE.ACCEPT).
+    fn validate(&mut self, page: u64, size: PageSize) -> Validation;
+}
+
 /// The processor and the memory.
-pub trait Guest {
+pub trait Guest: Validate {
     /// Private memory that is in use.
     fn memory(&mut self, range: AddressRange) -> &mut [u8];
 
@@ -54,8 +64,18 @@ pub trait Guest {
     /// any time, so nothing is decided by it.
     fn copy_shared(&mut self, source: AddressRange, target: u64);
 
-    /// Takes a page of private memory into use (SEV-SNP: PVALIDATE).
-    fn validate(&mut self, page: u64, size: PageSize) -> Validation;
+    /// Whether the processor says that the machine is this one, in a way that a host can't forge.
+    fn is_platform(&mut self, platform: Platform) -> bool;
+
+    /// TDX: the width of guest-physical addresses, of which the last bit is the shared bit, as the module says.
+    fn address_width(&mut self) -> u32;
+
+    /// TDX: extends a runtime measurement register by the 48 bytes at `digest`, an address that 64 divides. Says
+    /// whether the module did.
+    fn extend(&mut self, register: u8, digest: u64) -> bool;
+
+    /// Does the work, with the other `cpus - 1` CPUs where they are here.
+    fn together(&mut self, work: &Work<'_>, cpus: u32);
 
     /// Uses the page tables at this address from now on.
     fn use_page_tables(&mut self, root: u64);

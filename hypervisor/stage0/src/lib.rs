@@ -21,4 +21,5 @@ mod sha256;
 mod testing;
 
 pub use boot::{Kernel, prepare};
-pub use guest::{Guest, PageSize, Platform, Validation};
+pub use guest::{Guest, PageSize, Platform, Validate, Validation};
+pub use memory::Work;

@@ -1,5 +1,6 @@
 //! What Linux is told at its 64-bit entry (`Documentation/arch/x86/boot.rst`), all of it made from measured values.
 
+mod acpi;
 mod boot_params;
 mod memory_map;
 
@@ -24,14 +25,24 @@ pub fn describe(
 ) -> Result<(), Stop> {
     // Nothing of what a host may have left there is for the kernel.
     guest.memory(layout::LEGACY_HOLE).fill(0);
-    let table = guest.memory(range(layout::MP_TABLE, layout::LEGACY_HOLE.end())?);
-    let pins = parameters.first_interrupt..parameters.first_interrupt + parameters.interrupts;
-    mp_table::write(table, parameters.vcpus, pins).ok_or(Stop::Tables)?;
+    let rsdp = match platform {
+        Platform::Plain => {
+            let table = guest.memory(range(layout::MP_TABLE, layout::LEGACY_HOLE.end())?);
+            let pins = parameters.first_interrupt..parameters.first_interrupt + parameters.interrupts;
+            mp_table::write(table, parameters.vcpus, pins).ok_or(Stop::Tables)?;
+            0
+        }
+        Platform::Snp | Platform::Tdx => {
+            let tables = guest.memory(range(layout::ACPI_TABLES, layout::MP_TABLE)?);
+            acpi::write(tables, platform, parameters).ok_or(Stop::Tables)?;
+            layout::ACPI_TABLES
+        }
+    };
 
     let handover = guest.memory(range(CC_NODE, CC_NODE + PAGE_SIZE)?);
     handover.fill(0);
     let setup_data = match platform {
-        Platform::Plain => 0,
+        Platform::Plain | Platform::Tdx => 0,
         Platform::Snp => {
             let (node, blob) = handover.split_at_mut_checked(0x40).ok_or(Stop::Tables)?;
             let cc_blob = CcBlob::new(layout::SECRETS_PAGE, layout::CPUID_PAGE);
@@ -41,7 +52,7 @@ pub fn describe(
         }
     };
     let page = guest.memory(range(layout::BOOT_PARAMS, layout::BOOT_PARAMS + PAGE_SIZE)?);
-    boot_params::write(page, images, setup_data, memory_map::entries(&parameters.memory))
+    boot_params::write(page, images, rsdp, setup_data, memory_map::entries(&parameters.memory))
 }
 
 fn range(start: u64, end: u64) -> Result<AddressRange, Stop> {

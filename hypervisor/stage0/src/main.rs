@@ -12,9 +12,13 @@ use nacre_stage0_abi::entry;
 use nacre_stage0_abi::stop::Stop;
 use unsafe_machine::Machine;
 
-/// Called by the entry, with EDI as it was at the reset vector: one of two tags.
+/// Called by the entry, with EDI as it was at the reset vector: one of three tags.
 extern "C" fn main(tag: u32) -> ! {
-    let platform = if tag == entry::TAG_SNP { Platform::Snp } else { Platform::Plain };
+    let platform = match tag {
+        entry::TAG_TDX => Platform::Tdx,
+        entry::TAG_SNP => Platform::Snp,
+        _ => Platform::Plain,
+    };
     match prepare(&mut Machine::new(platform), platform) {
         Ok(kernel) => unsafe_machine::enter(kernel),
         Err(stop) => unsafe_machine::stop(platform, stop),

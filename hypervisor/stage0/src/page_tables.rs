@@ -2,7 +2,7 @@
 //!
 //! The entry made the few entries that it needs; they are written again as they are.
 
-use nacre_stage0_abi::{AddressRange, PAGE_SIZE, Parameters, layout};
+use nacre_stage0_abi::{AddressRange, PAGE_SIZE, PageBit, Parameters, layout};
 
 use crate::guest::Guest;
 
@@ -28,39 +28,57 @@ const IMAGE: AddressRange = match AddressRange::new(layout::IMAGE_END - MIB_2, M
 
 /// Writes the tables and returns what belongs into CR3.
 pub fn build(guest: &mut impl Guest, parameters: &Parameters) -> u64 {
-    let private = parameters.encryption_bit.map_or(0, |bit| 1 << bit);
+    let bits = Bits::of(parameters.page_bit);
     let Some(range) = AddressRange::new(layout::PAGE_TABLES, layout::PAGE_TABLE_PAGES * PAGE_SIZE) else {
         return 0;
     };
-    let entries = (0..layout::PAGE_TABLE_PAGES * ENTRIES).map(|index| entry(index, parameters, private));
+    let entries = (0..layout::PAGE_TABLE_PAGES * ENTRIES).map(|index| entry(index, parameters, bits));
     let (places, _) = guest.memory(range).as_chunks_mut::<8>();
     for (place, entry) in places.iter_mut().zip(entries) {
         *place = entry.to_le_bytes();
     }
-    layout::PAGE_TABLES | private
+    layout::PAGE_TABLES | bits.private
+}
+
+/// What makes an entry's page private, and what makes it shared.
+#[derive(Clone, Copy)]
+struct Bits {
+    private: u64,
+    shared: u64,
+}
+
+impl Bits {
+    const fn of(bit: PageBit) -> Self {
+        match bit {
+            PageBit::None => Self { private: 0, shared: 0 },
+            PageBit::Private(bit) => Self { private: 1 << bit, shared: 0 },
+            PageBit::Shared(bit) => Self { private: 0, shared: 1 << bit },
+        }
+    }
 }
 
 /// The entry with this number, counted through all tables.
-fn entry(index: u64, parameters: &Parameters, private: u64) -> u64 {
+fn entry(index: u64, parameters: &Parameters, bits: Bits) -> u64 {
+    let Bits { private, .. } = bits;
     let (table, index) = (index / ENTRIES, index % ENTRIES);
     match table {
         0 if index == 0 => POINTERS | TABLE | private,
         0 => 0,
         1 if index < 4 => (DIRECTORIES + index * PAGE_SIZE) | TABLE | private,
-        // Only validating needs more than the first 4 GiB, and every processor that does so has such large pages.
+        // Only PVALIDATE, which takes virtual addresses, needs more than the first 4 GiB, and every processor that does so has such large pages.
         1 if private != 0 && is_memory(index * GIB, GIB, parameters) => (index * GIB) | PAGE | private,
         1 => 0,
-        _ => directory_entry(((table - 2) * ENTRIES + index) * MIB_2, parameters, private),
+        _ => directory_entry(((table - 2) * ENTRIES + index) * MIB_2, parameters, bits),
     }
 }
 
 /// The entry for 2 MiB at an address below 4 GiB.
-fn directory_entry(address: u64, parameters: &Parameters, private: u64) -> u64 {
+fn directory_entry(address: u64, parameters: &Parameters, bits: Bits) -> u64 {
     let Some(range) = AddressRange::new(address, MIB_2) else { return 0 };
     if layout::SHARED_WINDOW.contains(range) {
-        address | PAGE
+        address | PAGE | bits.shared
     } else if range == IMAGE || is_memory(address, MIB_2, parameters) {
-        address | PAGE | private
+        address | PAGE | bits.private
     } else {
         0
     }
@@ -79,21 +97,21 @@ mod tests {
 
     use super::*;
 
-    fn parameters(encryption_bit: Option<u32>) -> Parameters {
+    fn parameters(page_bit: PageBit) -> Parameters {
         let memory = MemoryMap::new([(0, 3 * MIB_2), (1 << 32, GIB + 4096)]).unwrap();
-        Parameters { vcpus: 1, encryption_bit, first_interrupt: 5, interrupts: 1, memory }
+        Parameters { vcpus: 1, page_bit, first_interrupt: 5, interrupts: 1, memory }
     }
 
     fn entries(parameters: &Parameters) -> BTreeMap<u64, u64> {
-        let private = parameters.encryption_bit.map_or(0, |bit| 1 << bit);
-        let all = (0..6 * ENTRIES).map(|index| (index, entry(index, parameters, private)));
+        let bits = Bits::of(parameters.page_bit);
+        let all = (0..6 * ENTRIES).map(|index| (index, entry(index, parameters, bits)));
         all.filter(|(_, entry)| *entry != 0).collect()
     }
 
     #[test]
     fn memory_and_tables_are_private_and_the_window_is_shared() {
         let bit = 1 << 51;
-        let found = entries(&parameters(Some(51)));
+        let found = entries(&parameters(PageBit::Private(51)));
         let mut expected = BTreeMap::from([
             (0, 0xa023 | bit),
             (512, 0xb023 | bit),
@@ -114,8 +132,19 @@ mod tests {
     }
 
     #[test]
+    fn on_tdx_only_the_window_has_the_shared_bit() {
+        let bit = 1 << 47;
+        let found = entries(&parameters(PageBit::Shared(47)));
+        for (index, entry) in found {
+            let window = (5 * 512..5 * 512 + 128).contains(&index);
+            assert_eq!(entry & bit != 0, window, "{index}: {entry:#x}");
+            assert!(entry & !bit < 1 << 32, "{index}: {entry:#x}");
+        }
+    }
+
+    #[test]
     fn without_encryption_only_the_first_four_gib_are_mapped() {
-        let found = entries(&parameters(None));
+        let found = entries(&parameters(PageBit::None));
         assert_eq!(found.get(&0), Some(&0xa023));
         assert_eq!(found.get(&516), None);
         assert!(found.values().all(|entry| *entry < 1 << 32));

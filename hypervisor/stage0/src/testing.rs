@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use nacre_stage0_abi::snp::{CpuidFunction, CpuidPage};
-use nacre_stage0_abi::{AddressRange, Image, ImageKind, Images, MemoryMap, PAGE_SIZE, Parameters, layout};
+use nacre_stage0_abi::{AddressRange, Image, ImageKind, Images, MemoryMap, PAGE_SIZE, PageBit, Parameters, layout};
 use sha2::{Digest, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::guest::{Guest, PageSize, Platform, Validation};
+use crate::guest::{Guest, PageSize, Platform, Validate, Validation};
+use crate::memory::Work;
 
 pub const MIB: u64 = 1 << 20;
 /// All the memory that the model has bytes for.
@@ -28,6 +29,12 @@ pub struct Model {
     /// What the host does with the window after each copy.
     pub after_copy: fn(&mut [u8]),
     pub root: Option<u64>,
+    /// What the processor says of the machine, and the width of a TDX guest's addresses.
+    pub platform: Platform,
+    pub width: u32,
+    /// What was extended: register and digest.
+    pub extensions: Vec<(u8, [u8; 48])>,
+    pub refuses_extensions: bool,
 }
 
 /// What the launched pages are made from.
@@ -41,9 +48,13 @@ pub struct Launch {
 impl Launch {
     /// A launch with a small kernel, an initrd and a command line, and the window that belongs to it.
     pub fn new(platform: Platform) -> (Self, Vec<u8>) {
-        let encryption_bit = (platform == Platform::Snp).then_some(51);
+        let page_bit = match platform {
+            Platform::Plain => PageBit::None,
+            Platform::Snp => PageBit::Private(51),
+            Platform::Tdx => PageBit::Shared(47),
+        };
         let memory = MemoryMap::new([(0, MEMORY)]).unwrap();
-        let parameters = Parameters { vcpus: 2, encryption_bit, first_interrupt: 5, interrupts: 3, memory };
+        let parameters = Parameters { vcpus: 2, page_bit, first_interrupt: 5, interrupts: 3, memory };
         let mut window = vec![0x90; 0x3000];
         window[0x1234..0x1238].copy_from_slice(b"code");
         window.extend(b"initrd");
@@ -77,14 +88,19 @@ impl Model {
             lie: |_| None,
             after_copy: |_| {},
             root: None,
+            platform,
+            width: 48,
+            extensions: Vec::new(),
+            refuses_extensions: false,
         };
         let scratch = (layout::SCRATCH.start(), layout::SCRATCH.end());
-        let launched = [(0x1000, 0x3000), (0x5000, 0x7000), scratch];
+        let launched = match platform {
+            Platform::Plain => vec![(0, MEMORY)],
+            Platform::Snp => vec![(0x1000, 0x3000), (0x5000, 0x7000), scratch],
+            Platform::Tdx => vec![(0x1000, 0x3000), (0x9000, 0xf000), (0x1_c000, 0x2_0000)],
+        };
         let pages = launched.into_iter().flat_map(|(start, end)| (start..end).step_by(4096));
-        match platform {
-            Platform::Snp => model.valid.extend(pages.map(|page| (page, 0))),
-            Platform::Plain => model.valid.extend((0..MEMORY).step_by(4096).map(|page| (page, 0))),
-        }
+        model.valid.extend(pages.map(|page| (page, 0)));
         let images = Images::new(launch.entry, launch.images.iter().copied(), &launch.parameters.memory);
         model.put(layout::HASHES_PAGE, images.unwrap().to_page().as_bytes());
         model.put(layout::PARAMETERS_PAGE, launch.parameters.to_page().as_bytes());
@@ -131,6 +147,36 @@ impl Guest for Model {
         (self.after_copy)(&mut self.window);
     }
 
+    fn is_platform(&mut self, platform: Platform) -> bool {
+        self.platform == platform
+    }
+
+    fn address_width(&mut self) -> u32 {
+        self.width
+    }
+
+    fn extend(&mut self, register: u8, digest: u64) -> bool {
+        assert!(digest.is_multiple_of(64));
+        let bytes = self.memory(AddressRange::new(digest, 48).unwrap());
+        let extension = (register, bytes.try_into().unwrap());
+        self.extensions.push(extension);
+        !self.refuses_extensions
+    }
+
+    fn together(&mut self, work: &Work<'_>, _cpus: u32) {
+        work.take_part(self);
+    }
+
+    fn use_page_tables(&mut self, root: u64) {
+        self.root = Some(root);
+    }
+
+    fn has_sha_instructions(&self) -> bool {
+        false
+    }
+}
+
+impl Validate for Model {
     fn validate(&mut self, page: u64, size: PageSize) -> Validation {
         assert!(page.is_multiple_of(size.bytes()));
         if let Some(lie) = (self.lie)(page) {
@@ -146,13 +192,5 @@ impl Guest for Model {
             self.valid.insert(page, 1);
         }
         Validation::Done
-    }
-
-    fn use_page_tables(&mut self, root: u64) {
-        self.root = Some(root);
-    }
-
-    fn has_sha_instructions(&self) -> bool {
-        false
     }
 }

@@ -2,17 +2,22 @@
 
 #![allow(unsafe_code)]
 
+mod cpus;
 mod entry;
 mod memory_functions;
+mod tdx;
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
-use nacre_stage0::{Guest, Kernel, PageSize, Platform, Validation};
+use nacre_stage0::{Guest, Kernel, PageSize, Platform, Validate, Validation, Work};
 use nacre_stage0_abi::snp::CpuidPage;
 use nacre_stage0_abi::step::{STEP_PORT, Step};
 use nacre_stage0_abi::stop::{STOP_PORT, Stop};
+use nacre_stage0_abi::tdx as module;
 use nacre_stage0_abi::{AddressRange, layout};
+
+pub use cpus::platform;
 
 /// The machine that stage0 runs on.
 pub struct Machine {
@@ -24,7 +29,8 @@ impl Machine {
     /// The only one there is.
     pub fn new(platform: Platform) -> Self {
         let sha = match platform {
-            Platform::Plain => plain_has_sha(),
+            // A TDX module answers CPUID itself.
+            Platform::Plain | Platform::Tdx => cpuid_has_sha(),
             Platform::Snp => snp_has_sha(),
         };
         Self { platform, sha }
@@ -53,7 +59,58 @@ impl Guest for Machine {
         }
     }
 
+    fn use_page_tables(&mut self, root: u64) {
+        // SAFETY: the tables map stage0's image, its stack and all memory at their own addresses, as before.
+        unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) }
+    }
+
+    fn is_platform(&mut self, platform: Platform) -> bool {
+        match platform {
+            Platform::Plain => true,
+            Platform::Snp => is_snp(),
+            Platform::Tdx => {
+                let answer = __cpuid(module::CPUID_LEAF);
+                [answer.ebx, answer.edx, answer.ecx] == module::CPUID_SIGNATURE
+            }
+        }
+    }
+
+    fn address_width(&mut self) -> u32 {
+        tdx::address_width()
+    }
+
+    fn extend(&mut self, register: u8, digest: u64) -> bool {
+        tdx::extend(register, digest)
+    }
+
+    fn together(&mut self, work: &Work<'_>, cpus: u32) {
+        match self.platform {
+            Platform::Tdx => cpus::together(work, cpus, self),
+            // No other CPU is in stage0.
+            Platform::Plain | Platform::Snp => work.take_part(self),
+        }
+    }
+
+    fn has_sha_instructions(&self) -> bool {
+        self.sha
+    }
+
+    fn did(&mut self, step: Step) {
+        // Elsewhere a port access is an exception that nobody handles.
+        if self.platform == Platform::Plain {
+            // SAFETY: a write to the diagnostic port, which changes nothing.
+            unsafe {
+                asm!("out dx, al", in("dx") STEP_PORT, in("al") step as u8, options(nostack, preserves_flags));
+            }
+        }
+    }
+}
+
+impl Validate for Machine {
     fn validate(&mut self, page: u64, size: PageSize) -> Validation {
+        if self.platform == Platform::Tdx {
+            return tdx::accept(page, size);
+        }
         let large = u32::from(size == PageSize::Large);
         let (result, unchanged): (u64, u8);
         // SAFETY: PVALIDATE (APM volume 3) touches no memory that Rust knows: the page is not in use yet.
@@ -77,25 +134,6 @@ impl Guest for Machine {
             0 => Validation::DoneBefore,
             SIZE_MISMATCH => Validation::OtherSize,
             _ => Validation::Refused,
-        }
-    }
-
-    fn use_page_tables(&mut self, root: u64) {
-        // SAFETY: the tables map stage0's image, its stack and all memory at their own addresses, as before.
-        unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) }
-    }
-
-    fn has_sha_instructions(&self) -> bool {
-        self.sha
-    }
-
-    fn did(&mut self, step: Step) {
-        // Elsewhere a port access is an exception that nobody handles.
-        if self.platform == Platform::Plain {
-            // SAFETY: a write to the diagnostic port, which changes nothing.
-            unsafe {
-                asm!("out dx, al", in("dx") STEP_PORT, in("al") step as u8, options(nostack, preserves_flags));
-            }
         }
     }
 }
@@ -122,7 +160,7 @@ fn has_sha(leaf_1_ecx: u32, leaf_7_ebx: u32) -> bool {
     leaf_1_ecx & ssse3 != 0 && leaf_1_ecx & sse41 != 0 && leaf_7_ebx & sha != 0
 }
 
-fn plain_has_sha() -> bool {
+fn cpuid_has_sha() -> bool {
     __cpuid(0).eax >= 7 && has_sha(__cpuid(1).ecx, __cpuid_count(7, 0).ebx)
 }
 
@@ -134,11 +172,16 @@ fn snp_has_sha() -> bool {
     one.zip(seven).is_some_and(|(one, seven)| has_sha(one.ecx, seven.ebx))
 }
 
-/// The platform, for who has lost it: the entry made page tables with an encryption bit, or without.
-pub fn platform() -> Platform {
-    // SAFETY: the tables are mapped, and an entry is a number.
-    let first = unsafe { (layout::PAGE_TABLES as *const u64).read_volatile() };
-    if first >> 32 == 0 { Platform::Plain } else { Platform::Snp }
+/// Whether the processor runs this guest under SEV-SNP. A host can't intercept or forge the answer.
+fn is_snp() -> bool {
+    const SEV_STATUS: u32 = 0xc001_0131;
+    const SNP_ACTIVE: u32 = 1 << 2;
+    let low: u32;
+    // SAFETY: reading an MSR that every processor has on which the entry's PVALIDATE worked.
+    unsafe {
+        asm!("rdmsr", in("ecx") SEV_STATUS, out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
+    low & SNP_ACTIVE != 0
 }
 
 /// Jumps to the kernel (`Documentation/arch/x86/boot.rst`, "64-bit Boot Protocol").
@@ -168,6 +211,7 @@ pub fn stop(platform: Platform, stop: Stop) -> ! {
                 options(noreturn),
             )
         },
+        Platform::Tdx => tdx::stop(stop),
         // SAFETY: a request of the GHCB's MSR protocol to end the guest, which has no answer. A host that goes on
         // runs into the undefined instruction.
         Platform::Snp => unsafe {

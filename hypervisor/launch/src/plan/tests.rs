@@ -51,6 +51,26 @@ fn the_largest_stage0_is_within_the_limits() {
 }
 
 #[test]
+fn a_tdx_guest_starts_with_what_leads_to_64_bit_mode() {
+    let largest = Stage0Image::new(vec![0x90; 48 << 10]).unwrap();
+    let plan = LaunchPlan::tdx(&largest, &images(), &machine(2)).unwrap();
+    let pages: Vec<_> = plan
+        .pages()
+        .iter()
+        .map(|page| (page.name(), page.gpa(), page.kind(), page.content().len()))
+        .collect();
+    let expected = [
+        ("hashes", 0x1000, PageKind::Normal, 0x1000),
+        ("parameters", 0x2000, PageKind::Normal, 0x1000),
+        ("page-tables", 0x9000, PageKind::Unmeasured, 0x6000),
+        ("stack", 0x1_c000, PageKind::Unmeasured, 0x4000),
+        ("stage0", 0xffff_4000, PageKind::Normal, 0xc000),
+    ];
+    assert_eq!(pages, expected);
+    assert_eq!(plan.cpus().len(), 2);
+}
+
+#[test]
 fn a_plain_guest_starts_without_the_firmwares_pages() {
     let plan = LaunchPlan::plain(&stage0(), &images(), &machine(1), Policy::default()).unwrap();
     let names: Vec<_> = plan.pages().iter().map(PageRange::name).collect();

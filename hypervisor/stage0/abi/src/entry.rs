@@ -4,7 +4,8 @@
 //! VMM sets. Two registers say more:
 //!
 //! - EDI says what machine this is. On SEV-SNP it is measured; a TDX module makes it zero.
-//! - ESI is the index of the CPU. Only CPU 0 may start; any other that comes here was sent by a hostile host.
+//! - ESI is the index of the CPU, which a TDX module gives, too. On TDX all CPUs come here at once, and those that
+//!   are not the first wait. On the others only CPU 0 may come: any other was sent by a hostile host.
 
 /// The first instruction. The segment bases are zero.
 pub const RESET_VECTOR: u64 = 0xffff_fff0;

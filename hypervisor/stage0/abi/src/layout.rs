@@ -21,8 +21,19 @@ pub const HANDOVER_PAGE: u64 = 0x8000;
 pub const PAGE_TABLES: u64 = 0x9000;
 /// How many pages of page tables there are.
 pub const PAGE_TABLE_PAGES: u64 = 6;
+/// TDX: the page through which the kernel wakes the other CPUs, which wait in stage0's image (ACPI 6.5, section
+/// 5.2.12.19). They use the page tables before it.
+pub const MAILBOX_PAGE: u64 = PAGE_TABLES + PAGE_TABLE_PAGES * crate::PAGE_SIZE;
 /// stage0's variables and its stack, which begins at the end and grows down.
 pub const STAGE0_DATA: AddressRange = AddressRange::between(0x1_0000, 0x2_0000);
+
+/// The part of [`STAGE0_DATA`] that is used before memory is: the end of the stack.
+pub const FIRST_STACK: AddressRange = AddressRange::between(0x1_c000, 0x2_0000);
+/// TDX: the stacks of the other CPUs while they help to take memory into use; CPU 1's comes first. Nothing is loaded
+/// until they have left.
+pub const HELPER_STACKS: u64 = FIRST_LOAD;
+/// The size of one of them.
+pub const HELPER_STACK_SIZE: u64 = 2 << 10;
 
 /// What stage0 takes into use before it can read the memory map, and writes without asking.
 pub const SCRATCH: AddressRange = AddressRange::between(BOOT_PARAMS, STAGE0_DATA.end());
@@ -43,6 +54,11 @@ pub const DEVICE_GAP: AddressRange = AddressRange::between(0xC000_0000, 0x1_0000
 /// until stage0 has its own copy of them.
 pub const SHARED_WINDOW: AddressRange = AddressRange::between(0xC000_0000, 0xD000_0000);
 
+/// The first virtio-mmio device's registers; the next device's follow.
+pub const DEVICES: u64 = SHARED_WINDOW.end();
+/// The size of one device's registers.
+pub const DEVICE_SIZE: u64 = 0x1000;
+
 /// stage0's image ends here, with the reset vector in its last sixteen bytes.
 pub const IMAGE_END: u64 = 0x1_0000_0000;
 /// The largest image: each KiB costs about a quarter of a millisecond of the security processor's time.
@@ -56,6 +72,10 @@ pub const LEAST_LOW_MEMORY: u64 = 2 << 20;
 const _: () = {
     assert!(DEVICE_GAP.contains(SHARED_WINDOW));
     assert!(PAGE_TABLES + PAGE_TABLE_PAGES * crate::PAGE_SIZE <= STAGE0_DATA.start());
+    assert!(MAILBOX_PAGE + crate::PAGE_SIZE == STAGE0_DATA.start());
+    assert!(FIRST_STACK.end() == STAGE0_DATA.end() && STAGE0_DATA.contains(FIRST_STACK));
+    assert!(HELPER_STACKS + (crate::MAX_VCPUS as u64 - 1) * HELPER_STACK_SIZE <= LEGACY_HOLE.start());
+    assert!(ACPI_TABLES >= LEGACY_HOLE.start() && ACPI_TABLES < MP_TABLE);
     assert!(CPUID_PAGE + crate::PAGE_SIZE == SCRATCH.start());
     assert!(LEGACY_HOLE.end() <= LEAST_LOW_MEMORY);
 };

@@ -5,10 +5,11 @@
 //! refuse to start, with the same words. There is no I/O and no allocation.
 //!
 //! ```
-//! use nacre_stage0_abi::{MemoryMap, Parameters};
+//! use nacre_stage0_abi::{MemoryMap, PageBit, Parameters};
 //!
 //! let memory = MemoryMap::new([(0, 256 << 20)])?;
-//! let parameters = Parameters { vcpus: 2, encryption_bit: Some(51), first_interrupt: 5, interrupts: 6, memory };
+//! let page_bit = PageBit::Private(51);
+//! let parameters = Parameters { vcpus: 2, page_bit, first_interrupt: 5, interrupts: 6, memory };
 //! assert_eq!(Parameters::parse(&parameters.to_page())?, parameters);
 //! # Ok::<(), nacre_stage0_abi::ParametersError>(())
 //! ```
@@ -27,10 +28,11 @@ mod range;
 pub mod snp;
 pub mod step;
 pub mod stop;
+pub mod tdx;
 
 pub use images::{Image, ImageKind, Images, ImagesError};
 pub use memory_map::{MAX_RANGES, MemoryMap, MemoryMapError};
-pub use parameters::{MAX_VCPUS, Parameters, ParametersError, ParametersPage};
+pub use parameters::{MAX_VCPUS, PageBit, Parameters, ParametersError, ParametersPage};
 pub use range::AddressRange;
 
 /// The size of a page, of the launch commands and of the tables.

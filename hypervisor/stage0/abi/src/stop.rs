@@ -2,6 +2,7 @@
 //!
 //! On SEV-SNP they travel as reason set and reason code of the GHCB's termination request, which has four and
 //! eight bits for them (GHCB specification 56421, section 2.3.1); sets 0 and 1 are the specification's and Linux's.
+//! On TDX they are the code of ReportFatalError, with [`Stop::text`] as its message (GHCI 1.5, section 3.4).
 
 use core::fmt;
 
@@ -23,6 +24,12 @@ macro_rules! stops {
                 match self { $(Self::$name => $stage,)* }
             }
 
+            /// The reason in words.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
             /// The number within the stage.
             #[must_use]
             pub const fn code(self) -> u8 {
@@ -32,7 +39,7 @@ macro_rules! stops {
 
         impl fmt::Display for Stop {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(match self { $(Self::$name => $text,)* })
+                formatter.write_str(self.text())
             }
         }
     };
@@ -47,6 +54,8 @@ stops! {
     NoEncryptionBit = 2, 3, "the encryption bit that was measured is none";
     /// A check of the program itself failed.
     Panic = 2, 4, "stage0 found a mistake of its own";
+    /// The processor does not say that this is the machine that the entry's tag says.
+    OtherPlatform = 2, 5, "the machine is not of the kind that the entry was told";
 
     /// The parameters page breaks a rule.
     Parameters = 3, 1, "the parameters page breaks a rule";
@@ -55,9 +64,9 @@ stops! {
     /// The hashes page breaks a rule.
     Hashes = 3, 3, "the hashes page breaks a rule";
     /// The processor's encryption bit is not the one that was measured.
-    EncryptionBit = 3, 4, "the encryption bit is not the one that was measured";
+    EncryptionBit = 3, 4, "the encryption or shared bit is not the one that was measured";
 
-    /// PVALIDATE failed.
+    /// PVALIDATE or TDG.MEM.PAGE.ACCEPT failed.
     NotValidated = 4, 1, "a page of memory could not be validated";
     /// A page that nobody took into use was valid before.
     ValidatedBefore = 4, 2, "a page of memory was in use before stage0 took it";
@@ -70,6 +79,9 @@ stops! {
     CommandLineHash = 5, 3, "the command line is not the one that was measured";
     /// The command line does not end with its only zero.
     CommandLine = 5, 4, "the command line is not one string";
+
+    /// A TDX module did not extend a runtime measurement register.
+    RuntimeMeasurement = 5, 5, "a runtime measurement register could not be extended";
 
     /// What is to be said to the kernel has no room.
     Tables = 6, 1, "the tables for the kernel have no room";
@@ -108,7 +120,16 @@ impl Stop {
         TERMINATION | (self.stage() as u32) << 12 | (self.code() as u32) << 16
     }
 
-    /// What is written to [`STOP_PORT`] on a machine without confidential memory.
+    /// The first 64 bytes of [`Stop::text`], zeros behind it: what ReportFatalError has room for.
+    #[must_use]
+    pub fn message(self) -> [u8; 64] {
+        let mut message = [0; 64];
+        message.iter_mut().zip(self.text().bytes()).for_each(|(place, byte)| *place = byte);
+        message
+    }
+
+    /// What is written to [`STOP_PORT`] on a machine without confidential memory, and the code of a TDX guest's
+    /// ReportFatalError.
     #[must_use]
     pub const fn port_value(self) -> u32 {
         (self.stage() as u32) << 8 | self.code() as u32

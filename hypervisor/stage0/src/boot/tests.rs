@@ -14,6 +14,7 @@ fn model(platform: Platform) -> Model {
 #[rstest]
 #[case::plain(Platform::Plain)]
 #[case::snp(Platform::Snp)]
+#[case::tdx(Platform::Tdx)]
 fn a_measured_kernel_is_ready_to_be_started(#[case] platform: Platform) {
     let mut model = model(platform);
     let kernel = prepare(&mut model, platform);
@@ -35,8 +36,10 @@ fn boot_params_say_where_everything_is() {
     assert_eq!((number(0x218), number(0x21c)), (0x140_0000, 6));
     assert_eq!((number(0x228), number(0x238)), (0x2_0000, 13));
     assert_eq!(model.get(0x7202, 4), b"HdrS");
-    assert_eq!(model.get(0x71e8, 1), [5]);
-    assert_eq!(model.get(0xf_0000, 4), b"_MP_");
+    assert_eq!(model.get(0x71e8, 1), [8]);
+    assert_eq!(model.get(0x7070, 8), 0xe_0000u64.to_le_bytes());
+    assert_eq!(model.get(0xe_0000, 8), b"RSD PTR ");
+    assert_eq!(model.get(0xf_0000, 0x1_0000), [0; 0x1_0000]);
     assert_eq!(model.get(0x9_f000, 0x1000), [0; 0x1000]);
 }
 
@@ -57,8 +60,56 @@ fn without_a_tee_nothing_speaks_of_one() {
     let mut model = model(Platform::Plain);
     model.lie = |page| panic!("validates {page:#x}");
     prepare(&mut model, Platform::Plain).unwrap();
+    assert_eq!(model.get(0x7070, 8), [0; 8]);
     assert_eq!(model.get(0x7250, 8), [0; 8]);
     assert_eq!(model.get(0x8000, 0x1000), [0; 0x1000]);
+    assert_eq!(model.get(0xe_0000, 0x1_0000), [0; 0x1_0000]);
+    assert_eq!(model.get(0xf_0000, 4), b"_MP_");
+}
+
+#[test]
+fn on_tdx_registers_get_what_was_checked_and_the_mailbox_is_empty() {
+    let (launch, window) = Launch::new(Platform::Tdx);
+    let mut model = Model::new(&launch, window, Platform::Tdx);
+    prepare(&mut model, Platform::Tdx).unwrap();
+    let expected: Vec<_> = launch
+        .images
+        .iter()
+        .map(|image| {
+            let register = if image.kind == ImageKind::CommandLine { 2 } else { 1 };
+            (register, [&image.sha256[..], &[0; 16]].concat().try_into().unwrap())
+        })
+        .collect();
+    assert_eq!(model.extensions, expected);
+    assert_eq!(model.get(0xf000, 0x1000), [0; 0x1000]);
+    assert_eq!(model.get(0x8000, 0x1000), [0; 0x1000]);
+    assert_eq!(model.get(0x7250, 8), [0; 8]);
+}
+
+#[test]
+fn a_register_that_is_not_extended_stops_it() {
+    let mut model = model(Platform::Tdx);
+    model.refuses_extensions = true;
+    assert_eq!(prepare(&mut model, Platform::Tdx), Err(Stop::RuntimeMeasurement));
+}
+
+#[rstest]
+#[case(47)]
+#[case(52)]
+#[case(0)]
+fn the_shared_bit_must_be_the_last_of_the_modules_width(#[case] width: u32) {
+    let mut model = model(Platform::Tdx);
+    model.width = width;
+    assert_eq!(prepare(&mut model, Platform::Tdx), Err(Stop::EncryptionBit));
+}
+
+#[test]
+fn a_processor_that_says_otherwise_stops_it() {
+    for (tag, processor) in [(Platform::Snp, Platform::Plain), (Platform::Tdx, Platform::Plain)] {
+        let mut model = model(tag);
+        model.platform = processor;
+        assert_eq!(prepare(&mut model, tag), Err(Stop::OtherPlatform));
+    }
 }
 
 #[rstest]
@@ -66,7 +117,7 @@ fn without_a_tee_nothing_speaks_of_one() {
 #[case::initrd(0x3000, Stop::InitrdHash)]
 #[case::command_line(0x3008, Stop::CommandLineHash)]
 fn a_changed_byte_stops_it(#[case] place: usize, #[case] stop: Stop) {
-    for platform in [Platform::Plain, Platform::Snp] {
+    for platform in [Platform::Plain, Platform::Snp, Platform::Tdx] {
         let mut model = model(platform);
         model.window[place] ^= 1;
         assert_eq!(prepare(&mut model, platform), Err(stop));
@@ -112,9 +163,16 @@ fn a_changed_page_stops_it(#[case] place: u64, #[case] stop: Stop) {
 
 #[test]
 fn the_tag_and_the_encryption_bit_must_agree() {
-    assert_eq!(prepare(&mut model(Platform::Snp), Platform::Plain), Err(Stop::EncryptionBit));
-    let mut plain = model(Platform::Plain);
-    assert_eq!(prepare(&mut plain, Platform::Snp), Err(Stop::EncryptionBit));
+    for (launched, tag) in [
+        (Platform::Snp, Platform::Plain),
+        (Platform::Tdx, Platform::Plain),
+        (Platform::Plain, Platform::Snp),
+        (Platform::Snp, Platform::Tdx),
+    ] {
+        let mut model = model(launched);
+        model.platform = tag;
+        assert_eq!(prepare(&mut model, tag), Err(Stop::EncryptionBit));
+    }
 }
 
 #[test]

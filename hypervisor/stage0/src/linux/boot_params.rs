@@ -5,6 +5,7 @@ use nacre_stage0_abi::{Image, Images};
 
 use super::memory_map::Entry;
 
+const RSDP: usize = 0x70;
 const E820_ENTRIES: usize = 0x1e8;
 const BOOT_FLAG: usize = 0x1fe;
 const HEADER: usize = 0x202;
@@ -31,11 +32,13 @@ const PROTOCOL: u16 = 0x20f;
 pub(super) fn write(
     page: &mut [u8],
     images: &Images,
+    rsdp: u64,
     setup_data: u64,
     memory: impl Iterator<Item = Entry>,
 ) -> Result<(), Stop> {
     page.fill(0);
     let mut page = Page(page);
+    page.put(RSDP, &rsdp.to_le_bytes())?;
     page.put(BOOT_FLAG, &0xaa55u16.to_le_bytes())?;
     page.put(HEADER, b"HdrS")?;
     page.put(VERSION, &PROTOCOL.to_le_bytes())?;

@@ -10,6 +10,10 @@ pub(super) enum Kind {
     Usable = 1,
     /// Not to be touched without knowing what it is.
     Reserved = 2,
+    /// Tables. A kernel maps them as private memory, unlike what is reserved.
+    AcpiTables = 3,
+    /// What ACPI's tables lead to.
+    AcpiStorage = 4,
 }
 
 /// An entry of the map.
@@ -21,12 +25,15 @@ pub(super) struct Entry {
 }
 
 /// The first MiB, whatever the machine: it is always memory.
-const FIRST_MIB: [Entry; 4] = [
+const FIRST_MIB: [Entry; 7] = [
     between(0, layout::HASHES_PAGE, Kind::Usable),
-    // The launched pages, `boot_params`, and what it leads to.
-    between(layout::HASHES_PAGE, layout::PAGE_TABLES, Kind::Reserved),
-    between(layout::PAGE_TABLES, layout::LEGACY_HOLE.start(), Kind::Usable),
-    between(layout::LEGACY_HOLE.start(), layout::LEGACY_HOLE.end(), Kind::Reserved),
+    // The launched pages, `boot_params`, what it leads to, and the tables of CPUs that wait for the kernel.
+    between(layout::HASHES_PAGE, layout::MAILBOX_PAGE, Kind::Reserved),
+    between(layout::MAILBOX_PAGE, layout::STAGE0_DATA.start(), Kind::AcpiStorage),
+    between(layout::STAGE0_DATA.start(), layout::LEGACY_HOLE.start(), Kind::Usable),
+    between(layout::LEGACY_HOLE.start(), layout::ACPI_TABLES, Kind::Reserved),
+    between(layout::ACPI_TABLES, layout::MP_TABLE, Kind::AcpiTables),
+    between(layout::MP_TABLE, layout::LEGACY_HOLE.end(), Kind::Reserved),
 ];
 
 const fn between(start: u64, end: u64, kind: Kind) -> Entry {
@@ -54,9 +61,12 @@ mod tests {
             entries(&memory).map(|entry| (entry.start, entry.start + entry.len, entry.kind)).collect();
         let expected = [
             (0, 0x1000, Kind::Usable),
-            (0x1000, 0x9000, Kind::Reserved),
-            (0x9000, 0x9_f000, Kind::Usable),
-            (0x9_f000, 0x10_0000, Kind::Reserved),
+            (0x1000, 0xf000, Kind::Reserved),
+            (0xf000, 0x1_0000, Kind::AcpiStorage),
+            (0x1_0000, 0x9_f000, Kind::Usable),
+            (0x9_f000, 0xe_0000, Kind::Reserved),
+            (0xe_0000, 0xf_0000, Kind::AcpiTables),
+            (0xf_0000, 0x10_0000, Kind::Reserved),
             (0x10_0000, 256 << 20, Kind::Usable),
             (1 << 32, (1 << 32) + (1 << 30), Kind::Usable),
         ];

@@ -3,7 +3,10 @@
 use core::arch::global_asm;
 
 use nacre_stage0_abi::stop::{STOP_PORT, Stop};
-use nacre_stage0_abi::{ParametersPage, entry, layout};
+use nacre_stage0_abi::{ParametersPage, entry, layout, tdx};
+
+// The entry takes this one for granted.
+const _: () = assert!(entry::TAG_TDX == 0);
 
 global_asm!(
     include_str!("../entry.s"),
@@ -19,6 +22,12 @@ global_asm!(
     SECOND_ENTRY_GHCB = const Stop::SecondEntry.ghcb_request(),
     NOT_VALIDATED_GHCB = const Stop::ScratchNotValidated.ghcb_request(),
     NO_ENCRYPTION_BIT_GHCB = const Stop::NoEncryptionBit.ghcb_request(),
+    HELPER_STACKS = const layout::HELPER_STACKS,
+    HELPER_STACK_SIZE = const layout::HELPER_STACK_SIZE,
+    MAILBOX = const layout::MAILBOX_PAGE,
+    VP_VMCALL = const tdx::VP_VMCALL,
+    REPORT_FATAL_ERROR = const tdx::REPORT_FATAL_ERROR,
+    REPORT_FATAL_ERROR_REGISTERS = const tdx::REPORT_FATAL_ERROR_REGISTERS,
 );
 
 /// What the entry calls.

@@ -3,8 +3,8 @@
 use nacre_stage0_abi::step::Step;
 use nacre_stage0_abi::stop::Stop;
 use nacre_stage0_abi::{
-    AddressRange, Image, Images, ImagesError, PAGE_SIZE, PageBit, Parameters, ParametersError, ParametersPage, layout,
-    snp, tdx,
+    AddressRange, Image, Images, ImagesError, PAGE_SIZE, PageBit, Parameters, ParametersError,
+    ParametersPage, layout, snp, tdx,
 };
 use zerocopy::FromBytes;
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use nacre_stage0_abi::snp::{CpuidFunction, CpuidPage};
-use nacre_stage0_abi::{AddressRange, Image, ImageKind, Images, MemoryMap, PAGE_SIZE, PageBit, Parameters, layout};
+use nacre_stage0_abi::{
+    AddressRange, Image, ImageKind, Images, MemoryMap, PAGE_SIZE, PageBit, Parameters, layout,
+};
 use sha2::{Digest, Sha256};
 use zerocopy::{FromZeros, IntoBytes};
 

@@ -114,10 +114,8 @@ mod tests {
     #[test]
     fn several_cpus_take_every_page_once() {
         let map = MemoryMap::new([(0, 70 * MIB), (72 * MIB, 0x3000), (1 << 32, 33 * MIB + 0x1000)]).unwrap();
-        let expected: Vec<u64> = map
-            .iter()
-            .flat_map(|range| (range.start().max(2 * MIB)..range.end()).step_by(4096))
-            .collect();
+        let expected: Vec<u64> =
+            map.iter().flat_map(|range| (range.start().max(2 * MIB)..range.end()).step_by(4096)).collect();
         for cpus in [1, 2, 7] {
             let (pages, result) = run(&map, cpus, None);
             assert_eq!(result, Ok(()));

@@ -13,7 +13,8 @@ unsafe extern "C" {
     static stage0_open: AtomicU32;
     static stage0_helping: AtomicU32;
     static stage0_cpus: AtomicU32;
-    static stage0_work: AtomicPtr<Work<'static>>;
+    /// Of a [`Work`].
+    static stage0_work: AtomicPtr<u8>;
 }
 
 /// A CPU that takes pages into use and can do nothing else.
@@ -57,7 +58,7 @@ pub fn together(work: &Work<'_>, cpus: u32, this: &mut impl Validate) {
 #[unsafe(no_mangle)]
 extern "C" fn help() {
     // SAFETY: the entry calls this only while the work is open, and counted this CPU before it looked.
-    let work = unsafe { stage0_work.load(Ordering::SeqCst).as_ref() };
+    let work = unsafe { stage0_work.load(Ordering::SeqCst).cast::<Work<'_>>().as_ref() };
     if let Some(work) = work {
         work.take_part(&mut Helper);
     }

@@ -245,7 +245,7 @@ impl Builder<'_> {
 }
 
 /// The registers of all devices, as the CPUs reach them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MmioBus {
     devices: Vec<MmioDevice>,
 }

@@ -33,6 +33,8 @@ pub mod unsafe_mapping;
 mod unsafe_private;
 mod wired;
 
+pub use unsafe_kernel::add_mapping;
+
 /// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -14,6 +14,7 @@ mod notices;
 mod settings;
 mod signals;
 mod streams;
+mod tee;
 mod terminals;
 
 use std::time::Duration;
@@ -74,6 +75,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         notices::TESTS,
         kernels::TESTS,
         networks::TESTS,
+        tee::TESTS,
         many::TESTS,
         faults::TESTS,
         crashes::TESTS,

@@ -22,7 +22,7 @@ use crate::ports::Ports;
 use crate::private::{Asked, Awaited, PrivateMemory};
 use crate::reports::{Report, Reporter, moment};
 use crate::simulated::{AllShared, SoftwareProcessorError};
-use crate::snp::{CpuidError, SnpError};
+use crate::snp::{self, CpuidError, SnpError};
 use crate::start::{Prepared, Ready, Source};
 use crate::unsafe_kernel;
 use crate::wired::{Kind, Wired};
@@ -142,6 +142,7 @@ impl Machine {
             }
             Some(TeeConfig { platform: TeePlatform::Snp { sev }, .. }) => {
                 let sev = sev.map(|sev| files.take_file(sev, "/dev/sev")).transpose()?;
+                snp::check_host(&kvm, sev.as_ref())?;
                 (Kind::Snp(sev), Some(awaited.clone()))
             }
         };

@@ -26,7 +26,8 @@ use zerocopy::{FromBytes, IntoBytes};
 pub use cpuid_page::{CpuidError, adjust as adjust_cpuid, build as build_cpuid_page};
 pub use kernel::{Capability, Command, Kernel, SevError};
 pub use kvm::{
-    Kvm as KvmKernel, KvmAttributes, create as create_vm, create_guest_memfd, exit_on_hypercalls, offers,
+    Kvm as KvmKernel, KvmAttributes, check as check_host, create as create_vm, create_guest_memfd,
+    exit_on_hypercalls, offers,
 };
 pub use refusal::{FirmwareStatus, Missing, SnpError};
 pub use termination::termination;

@@ -84,7 +84,7 @@ impl Wired {
         devices: &mut Devices,
         vcpus: u8,
     ) -> Result<Self, MachineError> {
-        let vm = Arc::new(snp::create_vm(kvm, sev.as_ref())?);
+        let vm = Arc::new(snp::create_vm(kvm)?);
         let model = CpuModel::of_host(kvm, vcpus)?.for_snp();
         let kernel = Arc::new(KvmKernel::new(Arc::clone(&vm), sev, model));
         let launch = Launch::begin(kernel)?;

@@ -15,7 +15,8 @@ pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The packages with static programs. They are built together, whichever is wanted: cargo chooses the features of a
 /// shared dependency by what it builds at once, and would compile many of them again for each other selection.
-const PACKAGES: [&str; 5] = ["containerd-shim-nacre-v2", "nacre", "nacre-agent", "nacre-tests", "nacre-vmm"];
+const PACKAGES: [&str; 6] =
+    ["containerd-shim-nacre-v2", "nacre", "nacre-agent", "nacre-machine-tests", "nacre-tests", "nacre-vmm"];
 
 /// Builds our programs and returns the folder that holds them.
 ///

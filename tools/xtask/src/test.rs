@@ -50,6 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         summary.add("all tests in the node", Outcome::Skipped("--no-node was given".into()));
     } else {
         inside::tests(&mut summary, arguments.suite, filter);
+        inside::machines(&mut summary, arguments.suite, filter);
     }
     println!("{summary}");
     Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })

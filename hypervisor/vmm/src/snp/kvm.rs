@@ -33,11 +33,11 @@ pub fn offers(kvm: &kvm_ioctls::Kvm, kind: u32) -> bool {
     kvm.check_extension_raw(KVM_CAP_VM_TYPES.into()).cast_unsigned() & 1 << kind != 0
 }
 
-/// Makes a machine of the type for SEV-SNP.
+/// Looks for what a host needs for SEV-SNP, before any work is done for a guest.
 ///
 /// # Errors
 /// The host is not one for SEV-SNP: everything that is missing, at once.
-pub fn create(kvm: &kvm_ioctls::Kvm, sev: Option<&File>) -> Result<VmFd, SnpError> {
+pub fn check(kvm: &kvm_ioctls::Kvm, sev: Option<&File>) -> Result<(), SnpError> {
     let mut missing = Vec::new();
     if sev.is_none() {
         missing.push(Missing::Device);
@@ -45,9 +45,14 @@ pub fn create(kvm: &kvm_ioctls::Kvm, sev: Option<&File>) -> Result<VmFd, SnpErro
     if !offers(kvm, KVM_X86_SNP_VM) {
         missing.push(Missing::MachineType);
     }
-    if !missing.is_empty() {
-        return Err(SnpError::Missing(missing));
-    }
+    if missing.is_empty() { Ok(()) } else { Err(SnpError::Missing(missing)) }
+}
+
+/// Makes a machine of the type for SEV-SNP.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn create(kvm: &kvm_ioctls::Kvm) -> Result<VmFd, SnpError> {
     kvm.create_vm_with_type(KVM_X86_SNP_VM.into())
         .map_err(|error| SnpError::Kernel("KVM_CREATE_VM", errno(error)))
 }

@@ -2,7 +2,7 @@
 
 use super::summary::{Outcome, Summary};
 use crate::error::{self, Error};
-use crate::node::{Failure, Node, Settings, Suite};
+use crate::node::{Failure, Kernel, Node, Settings, Suite};
 use crate::payload;
 use crate::progress::Progress;
 
@@ -81,6 +81,49 @@ fn with_runtime(
             Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
                 error::print_chain(&why);
                 eprintln!("{} tests had ended; a new node takes all of them again", outcomes.len());
+                node.down()?;
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+/// Runs the tests of the VMM's own code: one group in a node as it is, the other in a node whose kernel has
+/// software-protected machines.
+pub fn machines(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
+    for (group, kernel) in [("tamper-", Kernel::Debian), ("protected-", Kernel::Protected)] {
+        if filter.is_none_or(|filter| filter.starts_with(group) || group.contains(filter))
+            && let Err(why) = try_machines(summary, suite, kernel, filter.unwrap_or(group))
+        {
+            error::print_chain(&why);
+            summary.add(&format!("{group}* in the node"), Outcome::Failed(error::chain(&why)));
+        }
+    }
+}
+
+fn try_machines(summary: &mut Summary, suite: Suite, kernel: Kernel, filter: &str) -> Result<(), Error> {
+    let mut progress = Progress::new(&payload::STEPS);
+    let payload = payload::build(&mut progress)?;
+    let settings = Settings { kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
+    for attempt in 1..=NODES {
+        let node = Node::fresh(&settings)?;
+        let mut outcomes = Vec::new();
+        let ended = node.lines(&["/payload/bin/nacre-machine-tests", filter], |line| {
+            eprintln!("{line}");
+            outcomes.extend(outcome(line));
+        });
+        match ended {
+            Ok(status) => {
+                if outcomes.is_empty() {
+                    let what = format!("nacre-machine-tests ended with {status} and ran nothing");
+                    summary.add(filter, Outcome::Failed(what));
+                }
+                outcomes.into_iter().for_each(|(name, outcome)| summary.add(&name, outcome));
+                return node.down();
+            }
+            Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
+                error::print_chain(&why);
                 node.down()?;
             }
             Err(why) => return Err(why),

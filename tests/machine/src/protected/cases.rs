@@ -1,20 +1,14 @@
-//! All cases.
+//! What the machines must do.
 
 use kvm_ioctls::Kvm;
 use nacre_stage0_abi::AddressRange;
 use nacre_vmm::cpu;
 
-use crate::Failure;
-use crate::machine::{Machine, RAM, WINDOW, cached_bytes, resident_bytes, said};
-use crate::program::Program;
+use super::machine::{Machine, RAM, WINDOW, cached_bytes, resident_bytes};
+use super::program::Program;
+use crate::case::{Case, Failure, contains, equal, said};
 
-/// A case.
-pub struct Case {
-    pub name: &'static str,
-    pub run: fn(&Kvm) -> Result<(), Failure>,
-}
-
-pub const ALL: &[Case] = &[
+pub const CASES: &[Case] = &[
     Case { name: "protected-private-is-not-the-hosts", run: private_is_not_the_hosts },
     Case { name: "protected-10000-conversions", run: ten_thousand_conversions },
     Case { name: "protected-large-conversions", run: large_conversions },
@@ -182,12 +176,4 @@ fn set_private(machine: &Machine, gpa: u64) -> Result<(), Failure> {
     let range = AddressRange::new(gpa, 0x1000).ok_or("no range")?;
     let attributes = nacre_vmm::snp::KvmAttributes(machine.vm.clone());
     attributes.set_private(range, true).map_err(said("KVM_SET_MEMORY_ATTRIBUTES"))
-}
-
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result<(), Failure> {
-    if found == wanted { Ok(()) } else { Err(format!("{what}: found {found:?}, wanted {wanted:?}")) }
-}
-
-fn contains(text: &str, part: &str) -> Result<(), Failure> {
-    if text.contains(part) { Ok(()) } else { Err(format!("no {part:?} in {text:?}")) }
 }

@@ -15,8 +15,8 @@ use nacre_vmm::reports::Reporter;
 use nacre_vmm::snp::{self, KvmAttributes, KvmKernel, Region};
 use nacre_vmm::unsafe_mapping::Mapping;
 
-use crate::Failure;
-use crate::program::{END_STAGE, Program};
+use super::program::{END_STAGE, Program};
+use crate::case::{Failure, said};
 
 /// RAM of 16 MiB from address 0.
 pub const RAM: u64 = 16 << 20;
@@ -99,12 +99,6 @@ impl Machine {
         let word = page.as_ref().and_then(|page| page.get(offset..)?.first_chunk());
         word.map(|word| u32::from_le_bytes(*word)).ok_or_else(|| "no such address".to_owned())
     }
-}
-
-/// For `map_err`: what was tried, and why it failed.
-pub fn said<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Failure {
-    let what = what.to_owned();
-    move |error| format!("{what}: {error}")
 }
 
 /// Bytes of this process that are in memory: the shared side of a machine is among them.

@@ -1,0 +1,49 @@
+//! The VMM's own code on a real kernel, beyond what a whole container shows.
+//!
+//! `nacre-machine-tests [FILTER]` prints `PASS name (seconds)`, `FAIL name: why` or `SKIP name: why` for each case.
+
+mod case;
+mod protected;
+mod tampering;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use case::Case;
+use kvm_ioctls::Kvm;
+
+/// Cases, and what tells why they can't run here.
+type Group = (&'static [Case], fn(&Kvm) -> Option<String>);
+
+const GROUPS: [Group; 2] = [(tampering::CASES, tampering::missing), (protected::CASES, protected::missing)];
+
+fn main() -> ExitCode {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let kvm = Kvm::new().map_err(|error| format!("/dev/kvm can't be opened: {error}"));
+    let mut failed = false;
+    for (cases, group) in GROUPS {
+        for case in cases.iter().filter(|case| case.name.contains(&filter)) {
+            let able = kvm.as_ref().map_err(Clone::clone).and_then(|kvm| match group(kvm) {
+                Some(why) => Err(why),
+                None => Ok(kvm),
+            });
+            match able {
+                Ok(kvm) => failed |= !run(case, kvm),
+                Err(why) => println!("SKIP {}: {why}", case.name),
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(case: &Case, kvm: &Kvm) -> bool {
+    let began = Instant::now();
+    match (case.run)(kvm) {
+        Ok(()) => println!("PASS {} ({:.1} s)", case.name, began.elapsed().as_secs_f32()),
+        Err(why) => {
+            println!("FAIL {}: {why}", case.name);
+            return false;
+        }
+    }
+    true
+}

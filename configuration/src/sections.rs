@@ -81,8 +81,13 @@ section! {
         default_memory_mib: Mebibytes<64, 1048576> = Mebibytes(256),
         /// The most memory that a VM gets; a pod that needs more is refused.
         max_memory_mib: Mebibytes<64, 1048576> = Mebibytes(131072),
-        /// Memory added to a pod's memory limit, for the guest's kernel and agent.
+        /// Memory added to a pod's memory limit, for the guest's kernel and agent. Where the pod's control group has a
+        /// limit, give the pod this and host_overhead_mib as overhead in its RuntimeClass, or the VM is smaller.
         memory_overhead_mib: Mebibytes<0, 4096> = Mebibytes(64),
+        /// Memory of a pod's control group that is not for the guest but for the host's processes of the pod, the VMM and
+        /// the shim. A VM gets no more than the limit of its pod's control group, less this, less 1/128 of the limit
+        /// for page tables.
+        host_overhead_mib: Mebibytes<0, 4096> = Mebibytes(16),
     }
 }
 

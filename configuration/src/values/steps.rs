@@ -31,6 +31,18 @@ impl<const MIN: u32, const MAX: u32> Steps<MIN, MAX> {
         self.0.iter().copied().find(|step| u64::from(*step) >= wanted)
     }
 
+    /// The largest number of the list that is not more than `most`; `None` if all are.
+    #[must_use]
+    pub fn round_down(&self, most: u32) -> Option<u32> {
+        self.0.iter().copied().rfind(|step| *step <= most)
+    }
+
+    /// The smallest number.
+    #[must_use]
+    pub fn smallest(&self) -> u32 {
+        self.0.first().copied().unwrap_or(MIN)
+    }
+
     /// The numbers, smallest first.
     #[must_use]
     pub fn as_slice(&self) -> &[u32] {

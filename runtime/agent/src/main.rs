@@ -24,6 +24,7 @@ mod details;
 mod entropy;
 mod error;
 mod events;
+mod forward;
 mod id;
 mod init;
 mod isolation;
@@ -157,6 +158,9 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
     });
     let sandbox = Arc::new(Sandbox::new(log.clone(), spawner, reaper));
     let mut servers = Servers::start(&sandbox, &options.address, bound).await?;
+    if options.forward {
+        servers.forward(&sandbox);
+    }
     if options.announce {
         servers.announce(&sandbox).await?;
     }

@@ -18,6 +18,8 @@ pub struct Options {
     pub address: String,
     /// Whether to connect to the host when ready.
     pub announce: bool,
+    /// Whether the host may connect to services on localhost.
+    pub forward: bool,
     /// Whether the machine is the agent's own, to be set up for a pod.
     pub quieten: bool,
     /// What to log.
@@ -29,6 +31,7 @@ impl Default for Options {
         Self {
             address: format!("vsock://-1:{AGENT_PORT}"),
             announce: true,
+            forward: true,
             quieten: true,
             level: Level::Info,
         }
@@ -44,6 +47,7 @@ impl Options {
             match key {
                 "agent.log" => options.level = log::level(value).unwrap_or(options.level),
                 "agent.announce" => options.announce = !matches!(value, "0" | "false"),
+                "agent.forward" => options.forward = !matches!(value, "0" | "false"),
                 "agent.server_addr" if !value.is_empty() => options.address = value.to_owned(),
                 _ => {}
             }
@@ -54,7 +58,7 @@ impl Options {
     /// Settings without a VM.
     pub fn from_environment(address: String, level: Option<&str>) -> Self {
         let level = level.and_then(log::level).unwrap_or(Level::Info);
-        Self { address, announce: false, quieten: false, level }
+        Self { address, announce: false, forward: false, quieten: false, level }
     }
 }
 
@@ -69,6 +73,7 @@ mod tests {
         let expected = Options {
             address: "vsock://-1:2000".into(),
             announce: false,
+            forward: true,
             quieten: true,
             level: Level::Debug,
         };

@@ -8,12 +8,13 @@ use futures::StreamExt;
 use futures::stream;
 use nacre_protocol::ttrpc::r#async::Server;
 use nacre_protocol::ttrpc::r#async::transport::Listener;
-use nacre_protocol::{AGENT_PORT, STDIO_PORT};
+use nacre_protocol::{AGENT_PORT, FORWARD_PORT, STDIO_PORT};
 use slog::{info, warn};
 use tokio::net::UnixListener;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 
 use crate::error::{Doing, Failure, Reply};
+use crate::forward;
 use crate::isolation::Bound;
 use crate::rpc;
 use crate::sandbox::Sandbox;
@@ -44,6 +45,21 @@ impl Servers {
         }
         let server = serve(sandbox, listener).await?;
         Ok(Self { running: vec![server] })
+    }
+
+    /// Takes the host's connections to services on localhost, where there is vsock.
+    pub fn forward(&self, sandbox: &Arc<Sandbox>) {
+        let log = sandbox.log().clone();
+        match VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, FORWARD_PORT)) {
+            Ok(listener) => {
+                tokio::spawn(async move {
+                    if let Err(error) = forward::accept(listener).await {
+                        warn!(log, "no more ports are forwarded"; "error" => %error);
+                    }
+                });
+            }
+            Err(error) => info!(log, "no vsock for forwarded ports"; "error" => %error),
+        }
     }
 
     /// Tells the host that the agent is ready by connecting to it, and serves on that very connection. A host that

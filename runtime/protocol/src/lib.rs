@@ -57,6 +57,17 @@ pub const AGENT_PORT: u32 = 1024;
 /// The vsock port on which the agent takes stdio streams.
 pub const STDIO_PORT: u32 = 1027;
 
+/// The vsock port on which nacre's agent takes connections for TCP services on the pod's localhost. The host sends the
+/// service's port as two bytes, most significant first; the agent answers with [`FORWARD_OPEN`] or
+/// [`FORWARD_REFUSED`], and what follows are the two streams.
+pub const FORWARD_PORT: u32 = 1028;
+
+/// The service takes the connection.
+pub const FORWARD_OPEN: u8 = 0;
+
+/// Nobody listens.
+pub const FORWARD_REFUSED: u8 = 1;
+
 /// The guest folder under which `CopyFile` writes.
 pub const SHARED_FOLDER: &str = "/run/kata-containers/shared/containers";
 

@@ -16,6 +16,8 @@ pub const SANDBOX_CPU_PERIOD: &str = "io.kubernetes.cri.sandbox-cpu-period";
 
 /// 64 hexadecimal digits, which a confidential machine's reports show as its host data.
 pub const HOST_DATA: &str = "io.nacre.host-data";
+/// CPU shares of the pod, 1024 for each CPU that its containers request, on its sandbox.
+pub const SANDBOX_CPU_SHARES: &str = "io.kubernetes.cri.sandbox-cpu-shares";
 
 const SANDBOX_ID: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
 const CONTAINER_TYPE: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];

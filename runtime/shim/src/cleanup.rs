@@ -167,13 +167,7 @@ mod tests {
         let socket = root.path().join("socket");
         std::fs::write(&socket, "").unwrap();
         folder
-            .write(&State {
-                shim: gone(),
-                vmm: Some(vmm),
-                socket: socket.clone(),
-                cgroup: None,
-                network: None,
-            })
+            .write(&State { shim: gone(), vmm: Some(vmm), socket: socket.clone(), ..Default::default() })
             .unwrap();
 
         assert_eq!(clean(&folder, false, Path::new("/none")).unwrap(), child.id());
@@ -188,7 +182,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (mut child, shim) = sleeper();
         let folder = folder(root.path());
-        let state = State { shim, vmm: None, socket: "/none".into(), cgroup: None, network: None };
+        let state = State { shim, socket: "/none".into(), ..Default::default() };
         folder.write(&state).unwrap();
 
         clean(&folder, true, Path::new("/none")).unwrap();

@@ -3,7 +3,9 @@
 mod launch;
 mod traces;
 
-use nacre_protocol::agent::{CreateSandboxRequest, Storage};
+use std::sync::Mutex;
+
+use nacre_protocol::agent::{CreateSandboxRequest, StatsContainerResponse, Storage};
 use oci_spec::runtime::Spec;
 
 pub use launch::Launched;
@@ -11,8 +13,9 @@ pub use launch::Launched;
 use crate::agent::Agent;
 use crate::annotations::Role;
 use crate::error::TaskError;
+use crate::host_cgroup::usage;
 use crate::id::Id;
-use crate::network::GuestNetwork;
+use crate::network::{Forwarder, GuestNetwork};
 use crate::size::Size;
 use crate::spec::SHM_FOLDER;
 use crate::state::StateFolder;
@@ -25,6 +28,8 @@ pub struct Machine {
     vmm: Vmm,
     agent: Agent,
     network: GuestNetwork,
+    /// Guards its presence; it ends with the VM.
+    forwarder: Mutex<Option<Forwarder>>,
     size: Size,
     traces: Traces,
 }
@@ -39,7 +44,8 @@ impl Machine {
         log: slog::Logger,
     ) -> Result<Self, TaskError> {
         let (size, network) = (Size { vcpus: 1, memory_mib: 256 }, GuestNetwork::default());
-        Ok(Self { vmm, agent, network, size, traces: Traces::new(folder, log)? })
+        let (forwarder, traces) = (Mutex::default(), Traces::new(folder, log)?);
+        Ok(Self { vmm, agent, network, forwarder, size, traces })
     }
 
     /// Makes the sandbox in the guest, with the pod's network.
@@ -76,6 +82,11 @@ impl Machine {
         self.size
     }
 
+    /// What the pod's processes on the host have used; nothing is known without a control group of its own.
+    pub fn usage(&self) -> StatsContainerResponse {
+        self.traces.cgroup().map(|cgroup| usage(cgroup.folder())).unwrap_or_default()
+    }
+
     /// The pod's folder.
     pub fn folder(&self) -> &StateFolder {
         self.traces.folder()
@@ -83,6 +94,9 @@ impl Machine {
 
     /// Ends the VM and leaves nothing of it on the host.
     pub async fn end(&self) {
+        if let Ok(mut forwarder) = self.forwarder.lock() {
+            forwarder.take();
+        }
         self.vmm.kill();
         self.vmm.ended().await;
         self.traces.remove().await;

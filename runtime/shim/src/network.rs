@@ -5,9 +5,11 @@
 //! set up. A tap goes when its last descriptor is closed; [`disconnect`] takes away the rest.
 
 mod describe;
+mod forward;
 mod guest;
 mod redirect;
 mod tap;
+mod unsafe_bpf;
 
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
+pub use forward::Forwarder;
 pub use guest::GuestNetwork;
 
 use describe::{interface_message, neighbour_messages, route_messages};
@@ -67,6 +70,9 @@ pub enum NetworkError {
         #[source]
         source: Box<rtnetlink::Error>,
     },
+    /// The kernel does not lead localhost's connections to the guest.
+    #[error("localhost of the pod can't be reached from the host (Linux 5.9 with BPF can do that)")]
+    Forward(#[source] io::Error),
     /// The thread that works in the namespace could not be started or died.
     #[error("the thread for the network namespace failed")]
     Thread(#[source] io::Error),

@@ -37,6 +37,16 @@ pub struct Prepared {
     pub shares_processes: bool,
 }
 
+/// Refuses a pod whose sandbox asks for what no VM can have, while nothing on the host is touched yet.
+///
+/// # Errors
+/// The part that can't be honoured.
+pub fn check_sandbox(spec: &Spec) -> Result<(), SpecError> {
+    refuse_hooks(spec.hooks().as_ref())?;
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    namespaces::refuse_host(namespaces.unwrap_or_default())
+}
+
 /// Makes the guest's specification of container `id`. `sandbox_pid` is what containerd has as the number of the
 /// sandbox's process: namespaces of it are the VM's own.
 ///

@@ -25,7 +25,7 @@ pub struct StateError {
 }
 
 /// A process that is known again: numbers are reused, but not with the same start time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// Its number.
     pub pid: u32,
@@ -33,9 +33,13 @@ pub struct ProcessIdentity {
     pub started: u64,
 }
 
-/// What is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is written. Another version of this program may read it: fields are added, none changes its meaning, and what
+/// is missing or unknown is no error.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
+    /// The version of the program that wrote it.
+    pub version: String,
     /// The shim.
     pub shim: ProcessIdentity,
     /// The VMM, as soon as there is one.
@@ -162,11 +166,27 @@ mod tests {
         let folder = StateFolder::of(root.path(), &Id::new("default").unwrap(), &Id::new("web").unwrap());
         folder.create().unwrap();
         let shim = ProcessIdentity { pid: 1, started: 2 };
-        let state = State { shim, vmm: None, socket: "/s".into(), cgroup: None, network: None };
+        let state = State { shim, socket: "/s".into(), ..Default::default() };
         folder.write(&state).unwrap();
         assert_eq!(folder.read(), Some(state));
         folder.remove().unwrap();
         folder.remove().unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_other_versions_wrote_is_understood() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = StateFolder::of(root.path(), &Id::new("default").unwrap(), &Id::new("web").unwrap());
+        folder.create().unwrap();
+        let shim = ProcessIdentity { pid: 1, started: 2 };
+        let known = State { shim, vmm: Some(shim), socket: "/s".into(), ..Default::default() };
+        for text in [
+            r#"{"shim":{"pid":1,"started":2},"vmm":{"pid":1,"started":2},"socket":"/s","cgroup":null,"network":null}"#,
+            r#"{"shim":{"pid":1,"started":2,"x":3},"vmm":{"pid":1,"started":2},"socket":"/s","volumes":[{}]}"#,
+        ] {
+            fs::write(folder.file(STATE_FILE), text).unwrap();
+            assert_eq!(folder.read(), Some(known.clone()));
+        }
     }
 }

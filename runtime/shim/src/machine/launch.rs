@@ -1,7 +1,7 @@
 //! Starting a VM, up to the agent's first word.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nacre_configuration::Configuration;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::{Machine, Traces};
 use crate::agent::Agent;
-use crate::error::TaskError;
-use crate::network::{GuestNetwork, PodNetwork};
+use crate::error::{TaskError, chain};
+use crate::network::{Forwarder, GuestNetwork, PodNetwork};
 use crate::size::Size;
 use crate::state::{ProcessIdentity, State, StateFolder};
 use crate::timeline::Timeline;
@@ -34,6 +34,7 @@ pub struct Launched {
     vmm: Vmm,
     coming: ComingAgent,
     network: GuestNetwork,
+    forwarder: Option<Forwarder>,
     size: Size,
     traces: Traces,
 }
@@ -62,7 +63,10 @@ impl Launched {
         let size = Size::of(spec, configuration)?;
         let mut traces = Traces::new(folder, log)?;
         match launch(spec, configuration, size, &mut traces, state, timeline).await {
-            Ok((vmm, coming, network)) => Ok(Self { vmm, coming, network, size, traces }),
+            Ok((vmm, coming, network)) => {
+                let forwarder = forwarder(spec, &traces).await;
+                Ok(Self { vmm, coming, network, forwarder, size, traces })
+            }
             Err(error) => {
                 traces.remove().await;
                 Err(error)
@@ -77,9 +81,10 @@ impl Launched {
 
     /// The machine, with the agent's stream.
     pub fn ready(self, stream: UnixStream, configuration: &Configuration) -> Machine {
-        let Self { vmm, network, size, traces, .. } = self;
+        let Self { vmm, network, forwarder, size, traces, .. } = self;
+        let forwarder = Mutex::new(forwarder);
         let agent = Agent::new(stream, configuration.timeouts.request_seconds.duration(), vmm.watch());
-        Machine { vmm, agent, network, size, traces }
+        Machine { vmm, agent, network, forwarder, size, traces }
     }
 
     /// Ends a VM that did not get ready, and leaves nothing of it on the host.
@@ -160,6 +165,18 @@ impl ComingAgent {
                 let Stopped { console_tail, .. } = vmm.stop().await;
                 Err(VmmError::NotReady { seconds: timeout.as_secs(), console_tail }.into())
             }
+        }
+    }
+}
+
+/// Port forwarding for a pod that has a network. Without it all else works.
+async fn forwarder(spec: &Spec, traces: &Traces) -> Option<Forwarder> {
+    let (log, socket) = (traces.log().clone(), traces.folder().vsock());
+    match Forwarder::start(network_namespace(spec)?, socket, log).await {
+        Ok(forwarder) => Some(forwarder),
+        Err(error) => {
+            warn!(traces.log(), "no port forwarding to localhost"; "error" => chain(&error));
+            None
         }
     }
 }

@@ -35,6 +35,11 @@ impl Traces {
         &self.folder
     }
 
+    /// The pod's control group on the host.
+    pub fn cgroup(&self) -> Option<&HostCgroup> {
+        self.cgroup.as_ref()
+    }
+
     /// For messages about the VM.
     pub fn log(&self) -> &Logger {
         &self.log
@@ -51,11 +56,11 @@ impl Traces {
         Ok(network)
     }
 
-    /// Puts the VMM into the pod's control group. Without one it is counted with the shim.
+    /// Puts the VMM and the shim into the pod's control group. Without one they are counted with containerd.
     pub fn join_cgroup(&mut self, cgroups_path: Option<&Path>, pid: u32) {
         match HostCgroup::join(cgroups_path, pid) {
             Ok(cgroup) => self.cgroup = cgroup,
-            Err(error) => warn!(self.log, "VMM stays in the shim's cgroup"; "error" => %error),
+            Err(error) => warn!(self.log, "VMM and shim stay in containerd's cgroup"; "error" => %error),
         }
     }
 
@@ -79,6 +84,7 @@ impl Traces {
             warn!(self.log, "network stays redirected"; "error" => chain(&error));
         }
         if let Some(cgroup) = &self.cgroup {
+            cgroup.leave();
             cgroup.remove();
         }
         if let Err(error) = self.folder.remove() {

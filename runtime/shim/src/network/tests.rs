@@ -5,21 +5,21 @@ use std::process::Command;
 
 use super::*;
 
-struct Namespace(String);
+pub(super) struct Namespace(String);
 
 impl Namespace {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let name = format!("nacre-test-{name}-{}", std::process::id());
         ip(&["netns", "add", &name]);
         Self(name)
     }
 
-    fn ip(&self, arguments: &[&str]) -> String {
+    pub fn ip(&self, arguments: &[&str]) -> String {
         let inside = ["-n", &self.0];
         ip(&[&inside, arguments].concat())
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.0)
     }
 

@@ -154,6 +154,7 @@ impl Pod {
         spec: Spec,
         t0: u64,
     ) -> Result<Container, TaskError> {
+        spec::check_sandbox(&spec)?;
         let (machine, _, _) = self.boot(None, &spec, role, t0).await?;
         self.adopt(machine);
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
@@ -171,8 +172,9 @@ impl Pod {
         let configuration = self.configuration()?;
         let timeline = Arc::new(Timeline::begin(t0));
         *lock(&self.timeline) = timeline.clone();
-        let shim = ProcessIdentity::of(std::process::id()).unwrap_or(ProcessIdentity { pid: 0, started: 0 });
-        let state = State { shim, vmm: None, socket: self.socket.clone(), cgroup: None, network: None };
+        let shim = ProcessIdentity::of(std::process::id()).unwrap_or_default();
+        let version = env!("CARGO_PKG_VERSION").into();
+        let state = State { version, shim, socket: self.socket.clone(), ..Default::default() };
         let folder = self.state_folder(configuration);
         let layers = async {
             match new {

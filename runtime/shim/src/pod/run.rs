@@ -1,6 +1,7 @@
 //! What containerd does with containers that exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nacre_protocol::agent as wire;
 use nacre_protocol::oci;
@@ -16,6 +17,9 @@ use crate::events::{TaskExecAdded, TaskExecStarted, TaskPaused, TaskResumed, Tas
 use crate::id::Id;
 use crate::process::{Exit, Phase, Process};
 use crate::stdio::{Paths, Streams};
+
+/// How long the guest may take for a signal. A pod whose guest hangs can be stopped all the same.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Pod {
     /// Starts a process; the result is what containerd takes for its number.
@@ -147,16 +151,23 @@ impl Pod {
             ..Default::default()
         };
         let machine = self.machine()?;
-        match machine.agent().signal_process(request).await {
+        match tokio::time::timeout(SIGNAL_PATIENCE, machine.agent().signal_process(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if !matches!(error, AgentError::Deadline { .. }) => Err(error.into()),
             // A guest that can't even kill is of no use, and the pod could never end.
-            Err(AgentError::Deadline { .. }) if signal == libc::SIGKILL.unsigned_abs() => {
+            _ if signal == libc::SIGKILL.unsigned_abs() => {
                 warn!(self.log, "agent hangs, VM killed"; "container" => id);
                 machine.vmm().kill();
                 machine.vmm().ended().await;
                 self.all_killed();
                 Ok(())
             }
-            answer => Ok(answer?),
+            // Like a process that does not get to its signal. An error would keep containerd from its next step, which
+            // is SIGKILL after the grace period.
+            _ => {
+                warn!(self.log, "agent hangs, signal not delivered"; "container" => id, "signal" => signal);
+                Ok(())
+            }
         }
     }
 
@@ -245,13 +256,13 @@ impl Pod {
         Ok(self.machine()?.agent().update_container(request).await?)
     }
 
-    /// The counters of a container; of a sandbox, which has no processes of its own, none.
+    /// The counters of a container; of a sandbox, whose process is the VM, those of its processes on the host.
     ///
     /// # Errors
     /// The agent's refusal.
     pub async fn stats(&self, id: &str) -> Result<wire::StatsContainerResponse, TaskError> {
         if self.container(id)?.role == Role::Sandbox {
-            return Ok(wire::StatsContainerResponse::default());
+            return Ok(self.machine()?.usage());
         }
         Ok(self.machine()?.agent().stats(id).await?)
     }

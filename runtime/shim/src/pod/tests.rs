@@ -157,8 +157,8 @@ async fn a_hanging_agent_meets_the_deadline_and_sigkill_still_works() {
     world.agent.hangs.lock().unwrap().extend(["signal", "pause"]);
     let error = world.pod.pause("web").await.unwrap_err();
     assert_eq!(error.code(), Code::DEADLINE_EXCEEDED);
-    let error = world.pod.kill("web", "", SIGTERM, false).await.unwrap_err();
-    assert_eq!(error.code(), Code::DEADLINE_EXCEEDED);
+    // As a process that does not get to it: containerd goes on to SIGKILL only after an answer.
+    world.pod.kill("web", "", SIGTERM, false).await.unwrap();
 
     world.pod.kill("web", "", SIGKILL, false).await.unwrap();
 

@@ -15,7 +15,10 @@ pub enum SpecError {
     #[error("device {} of the host can't be given to a VM", .0.display())]
     Device(PathBuf),
     /// A namespace of the host.
-    #[error("the host's {0} namespace can't be used from a VM")]
+    #[error(
+        "the host's {0} namespace can't be used from a VM (a pod with hostNetwork, hostPID or hostIPC needs another \
+         runtime class)"
+    )]
     HostNamespace(&'static str),
     /// Somebody else's namespace.
     #[error("the {kind} namespace {} can't be joined from a VM", path.display())]
@@ -44,6 +47,28 @@ pub enum SpecError {
         /// What it may have.
         most_mib: u32,
     },
+    /// The pod's control group has no room for a VM.
+    #[error(
+        "the pod's control group {} is limited to {limit_mib} MiB, which leaves {left_mib} MiB for a VM after \
+         vm.host_overhead_mib, and a VM needs at least {least_mib} MiB",
+        group.display()
+    )]
+    CgroupTooSmall {
+        /// The group with the limit.
+        group: PathBuf,
+        /// Its limit.
+        limit_mib: u64,
+        /// What is left for the guest.
+        left_mib: u64,
+        /// What the smallest VM needs.
+        least_mib: u32,
+    },
+    /// A user namespace.
+    #[error(
+        "user namespaces are not supported: the pod runs in a virtual machine, which separates its users from the \
+         host's (leave out hostUsers: false)"
+    )]
+    UserNamespace,
     /// The agent's protocol has no room for it.
     #[error("the specification can't be honoured")]
     NotCarried(#[from] ConvertError),
@@ -57,10 +82,11 @@ impl SpecError {
             | Self::Device(_)
             | Self::HostNamespace(_)
             | Self::ForeignNamespace { .. }
+            | Self::UserNamespace
             | Self::MountType { .. } => Code::UNIMPLEMENTED,
             Self::NotCarried(ConvertError::NotCarried { .. }) => Code::UNIMPLEMENTED,
             Self::NoSource(_) | Self::NotCarried(_) => Code::INVALID_ARGUMENT,
-            Self::TooMuchMemory { .. } => Code::FAILED_PRECONDITION,
+            Self::TooMuchMemory { .. } | Self::CgroupTooSmall { .. } => Code::FAILED_PRECONDITION,
         }
     }
 }

@@ -15,11 +15,11 @@ pub struct Namespaces {
     pub shares_processes: bool,
 }
 
-/// Maps the namespaces of a specification. A path into `/proc/<sandbox_pid>/ns` means the pod's own.
+/// Refuses a pod that wants to share namespaces with the host, or a user namespace.
 ///
 /// # Errors
-/// A namespace of the host or of somebody else.
-pub fn map(given: &[LinuxNamespace], sandbox_pid: u32) -> Result<Namespaces, SpecError> {
+/// The namespace.
+pub fn refuse_host(given: &[LinuxNamespace]) -> Result<(), SpecError> {
     for (kind, name) in
         [(Type::Pid, "pid"), (Type::Network, "network"), (Type::Ipc, "ipc"), (Type::Mount, "mount")]
     {
@@ -27,6 +27,18 @@ pub fn map(given: &[LinuxNamespace], sandbox_pid: u32) -> Result<Namespaces, Spe
             return Err(SpecError::HostNamespace(name));
         }
     }
+    if given.iter().any(|namespace| namespace.typ() == Type::User) {
+        return Err(SpecError::UserNamespace);
+    }
+    Ok(())
+}
+
+/// Maps the namespaces of a specification. A path into `/proc/<sandbox_pid>/ns` means the pod's own.
+///
+/// # Errors
+/// A namespace of the host or of somebody else.
+pub fn map(given: &[LinuxNamespace], sandbox_pid: u32) -> Result<Namespaces, SpecError> {
+    refuse_host(given)?;
     let own = format!("/proc/{sandbox_pid}/ns/");
     let mut namespaces = Namespaces { kept: Vec::new(), shares_processes: false };
     for namespace in given {

@@ -1,6 +1,7 @@
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType as Type, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Type, Mount, Spec};
 use rstest::rstest;
 use serde_json::json;
+use ttrpc::Code;
 
 use super::*;
 
@@ -89,7 +90,7 @@ fn what_can_not_be_honoured_is_named(
     });
     let error = prepare(spec, &id(), &Role::Lone, 1).unwrap_err();
     assert!(error.to_string().contains(named), "{error}");
-    assert_eq!(error.code(), ttrpc::Code::UNIMPLEMENTED);
+    assert_eq!(error.code(), Code::UNIMPLEMENTED);
 }
 
 #[test]
@@ -120,4 +121,33 @@ fn a_bind_is_copied_to_a_path_of_its_own() {
     assert!(binds[0].guest.ends_with("-hosts"));
     assert_eq!(mounts[0].source().as_deref(), Some(binds[0].guest.as_ref()));
     assert_eq!(mounts[2].source().as_deref(), Some(SHM_FOLDER.as_ref()));
+}
+
+#[rstest]
+#[case::network(Type::Network, "network")]
+#[case::processes(Type::Pid, "pid")]
+#[case::ipc(Type::Ipc, "ipc")]
+fn a_pod_that_wants_the_hosts_namespace_is_refused_by_its_sandbox(#[case] kind: Type, #[case] name: &str) {
+    let namespaces = [Type::Pid, Type::Network, Type::Ipc, Type::Uts, Type::Mount];
+    let of = |kinds: &[Type]| {
+        let mut spec = Spec::default();
+        let kinds = kinds.iter().map(|kind| {
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(*kind);
+            namespace
+        });
+        let mut linux = Linux::default();
+        linux.set_namespaces(Some(kinds.collect()));
+        spec.set_linux(Some(linux));
+        spec
+    };
+    check_sandbox(&of(&namespaces)).unwrap();
+    let left: Vec<_> = namespaces.into_iter().filter(|namespace| *namespace != kind).collect();
+    let error = check_sandbox(&of(&left)).unwrap_err();
+    assert_eq!(error.code(), Code::UNIMPLEMENTED);
+    let text = error.to_string();
+    assert!(text.contains(name) && text.contains("hostNetwork"), "{text}");
+
+    let with_users = check_sandbox(&of(&[&namespaces[..], &[Type::User]].concat())).unwrap_err();
+    assert!(with_users.to_string().contains("hostUsers"), "{with_users}");
 }

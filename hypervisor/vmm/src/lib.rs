@@ -34,6 +34,7 @@ mod unsafe_private;
 mod wired;
 
 pub use unsafe_kernel::add_mapping;
+pub use unsafe_private::PRE_FAULT_MEMORY;
 
 /// An error with all its causes in one line. Libraries that repeat a cause in their own text are not repeated.
 pub fn chain_text(error: &dyn std::error::Error) -> String {

@@ -18,7 +18,7 @@ use nacre_devices::SharedMemory;
 use nacre_stage0_abi::{AddressRange, PAGE_SIZE};
 use nix::errno::Errno;
 
-pub use conversions::{Asked, Hypercall, MAP_GPA_RANGE};
+pub use conversions::{Asked, ENCRYPTED, FAULT_PRIVATE, Hypercall, MAP_GPA_RANGE};
 pub use map::PrivateMap;
 
 use crate::unsafe_private;

@@ -54,7 +54,7 @@ pub fn set_region(vm: &VmFd, region: kvm_userspace_memory_region2) -> Result<(),
 }
 
 /// `KVM_PRE_FAULT_MEMORY`, which kvm-ioctls does not have.
-const PRE_FAULT_MEMORY: libc::c_ulong = 0xc040_aed5;
+pub const PRE_FAULT_MEMORY: libc::c_ulong = 0xc040_aed5;
 
 /// Has KVM map guest memory before the guest touches it. What is done of `range` moves its start on.
 ///

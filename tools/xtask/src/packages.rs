@@ -1,6 +1,7 @@
 //! Debian packages that a task needs.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache;
@@ -42,32 +43,66 @@ pub fn need_version(name: &str, least: &str) -> Result<(), Error> {
             apt().args(["install", "--yes", "--no-install-recommends", name]),
         );
     }
-    let suite = format!("{}-backports", debian::codename()?);
-    let folder = cache::root().join("apt");
-    let lists = folder.join("lists");
-    fs::create_dir_all(&lists).map_err(Error::file("can't make the folder", &lists))?;
-    let source = folder.join("backports.list");
-    let main = debian::codename()?;
-    let archive = Archive::of_this_machine()?;
-    let content = format!("{}\n{}\n", archive.source(&main)?, archive.source(&suite)?);
-    fs::write(&source, content).map_err(Error::file("can't write", &source))?;
-    let private = |apt: &mut Command| {
-        apt.arg("-o").arg(format!("Dir::Etc::SourceList={}", source.display()));
-        apt.args(["-o", "Dir::Etc::SourceParts=/dev/null"]);
-        apt.arg("-o").arg(format!("Dir::State::Lists={}", lists.display()));
-    };
-    let (mut update, mut install) = (apt(), apt());
-    private(&mut update);
-    private(&mut install);
-    command::run("apt-update-backports", update.arg("update"))?;
-    install.args(["install", "--yes", "--no-install-recommends", "--target-release", &suite, name]);
+    let backports = Backports::fetch()?;
+    let mut install = backports.apt();
+    install.args(["install", "--yes", "--no-install-recommends", "--target-release", &backports.suite, name]);
     command::run("apt-install-backports", &mut install)?;
+    let suite = backports.suite;
     match version(name) {
         Some(version) if reaches(&version, least) => Ok(()),
         other => Err(Error::Task(format!(
             "{name} is {}, {least} or newer is needed and {suite} does not have it",
             other.as_deref().unwrap_or("not installed")
         ))),
+    }
+}
+
+/// Fetches a package of Debian's backports into `folder` without installing it, and returns its file.
+///
+/// # Errors
+/// apt can't.
+pub fn fetch_backport(name: &str, folder: &Path) -> Result<PathBuf, Error> {
+    let backports = Backports::fetch()?;
+    let mut download = backports.apt();
+    // apt would give the download to a user of its own, who can't write here.
+    download.args(["-o", "APT::Sandbox::User=root", "download", &format!("{name}/{}", backports.suite)]);
+    command::run("apt-download", download.current_dir(folder))?;
+    let entries = fs::read_dir(folder).map_err(Error::file("can't read", folder))?;
+    let mut files = entries.flatten().map(|entry| entry.path());
+    files
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or_else(|| Error::Task(format!("apt fetched no package {name}")))
+}
+
+/// Debian's backports for this machine's release, with lists of their own: the machine's apt does not know them.
+struct Backports {
+    suite: String,
+    source: PathBuf,
+    lists: PathBuf,
+}
+
+impl Backports {
+    fn fetch() -> Result<Self, Error> {
+        let main = debian::codename()?;
+        let suite = format!("{main}-backports");
+        let folder = cache::root().join("apt");
+        let lists = folder.join("lists");
+        fs::create_dir_all(&lists).map_err(Error::file("can't make the folder", &lists))?;
+        let source = folder.join("backports.list");
+        let archive = Archive::of_this_machine()?;
+        let content = format!("{}\n{}\n", archive.source(&main)?, archive.source(&suite)?);
+        fs::write(&source, content).map_err(Error::file("can't write", &source))?;
+        let backports = Self { suite, source, lists };
+        command::run("apt-update-backports", backports.apt().arg("update"))?;
+        Ok(backports)
+    }
+
+    fn apt(&self) -> Command {
+        let mut apt = apt();
+        apt.arg("-o").arg(format!("Dir::Etc::SourceList={}", self.source.display()));
+        apt.args(["-o", "Dir::Etc::SourceParts=/dev/null"]);
+        apt.arg("-o").arg(format!("Dir::State::Lists={}", self.lists.display()));
+        apt
     }
 }
 
@@ -88,7 +123,8 @@ pub fn version(name: &str) -> Option<String> {
     text.strip_prefix("installed ").map(str::to_owned)
 }
 
-fn reaches(version: &str, least: &str) -> bool {
+/// Whether a version is this one or a later one.
+pub fn reaches(version: &str, least: &str) -> bool {
     let compare = Command::new("dpkg").args(["--compare-versions", version, "ge", least]).status();
     compare.is_ok_and(|status| status.success())
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, and one summary.
 
 mod cargo;
+mod headers;
 mod inside;
 mod summary;
 

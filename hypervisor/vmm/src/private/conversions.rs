@@ -12,10 +12,10 @@ use super::{ConversionError, PrivateMemory};
 /// `KVM_HC_MAP_GPA_RANGE` (`include/uapi/linux/kvm_para.h`).
 pub const MAP_GPA_RANGE: u64 = 12;
 /// `KVM_MAP_GPA_RANGE_ENCRYPTED` of its third argument; bits 3:0 are the page size, a hint.
-const ENCRYPTED: u64 = 1 << 4;
+pub const ENCRYPTED: u64 = 1 << 4;
 const PAGE_SIZE_HINT: u64 = 0xf;
 /// `KVM_MEMORY_EXIT_FLAG_PRIVATE`
-const FAULT_PRIVATE: u64 = 1 << 3;
+pub const FAULT_PRIVATE: u64 = 1 << 3;
 /// A page that faults again and again although it was converted is a loop between the guest and us. A guest may convert
 /// a page as often as it likes; it faults only between two conversions of the same kind.
 const MOST_REPEATS: u32 = 1000;

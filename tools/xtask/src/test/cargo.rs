@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::Command;
 
+use super::headers;
 use super::summary::{Outcome, Summary};
 use crate::cache;
 use crate::command;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::progress::Note;
 
 /// cargo, in the checkout.
@@ -25,6 +26,13 @@ pub fn unit_tests(summary: &mut Summary, filter: Option<&str>, note: &Note) -> R
     let mut test = cargo();
     test.args(["test", "--workspace", "--no-fail-fast", "--color=never"]);
     test.args(filter);
+    match headers::folder() {
+        Ok(folder) => {
+            test.env("NACRE_KERNEL_HEADERS", folder);
+        }
+        // The test that needs them says that it did not run.
+        Err(why) => eprintln!("no kernel headers: {}", error::chain(&why)),
+    }
     let mut report = Report::default();
     let ended = command::run_watched("test-unit", &mut test, |line| {
         report.line(line);

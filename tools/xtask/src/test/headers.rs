@@ -1,0 +1,33 @@
+//! The kernel's headers for programs, of a release that is new enough for SEV-SNP: a unit test compares our structures with
+//! them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::cache;
+use crate::command;
+use crate::error::Error;
+use crate::packages;
+
+const PACKAGE: &str = "linux-libc-dev";
+/// The first Linux that has all structures.
+const LEAST: &str = "6.11";
+
+/// The folder with the headers: the system's if they are new enough, else those of Debian's backports, in the cache.
+///
+/// # Errors
+/// There are none, or they can't be fetched.
+pub fn folder() -> Result<PathBuf, Error> {
+    if packages::version(PACKAGE).is_some_and(|version| packages::reaches(&version, LEAST)) {
+        return Ok("/usr/include".into());
+    }
+    let entry = cache::entry("kernel-headers", LEAST, |folder| {
+        let package = packages::fetch_backport(PACKAGE, folder)?;
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract").arg(&package).arg(folder.join("root"));
+        command::run("kernel-headers", &mut unpack)?;
+        fs::remove_file(&package).map_err(Error::file("can't remove", &package))
+    })?;
+    Ok(entry.join("root/usr/include"))
+}

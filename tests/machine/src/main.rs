@@ -1,8 +1,11 @@
 //! The VMM's own code on a real kernel, beyond what a whole container shows.
 //!
-//! `nacre-machine-tests [FILTER]` prints `PASS name (seconds)`, `FAIL name: why` or `SKIP name: why` for each case.
+//! `nacre-machine-tests [FILTER]` prints `PASS name (seconds)`, `FAIL name: why` or `SKIP name: why` for each case;
+//! `nacre-machine-tests bench RUNS` measures starts, a line of JSON for each sample.
 
+mod bench;
 mod case;
+mod guest;
 mod protected;
 mod tampering;
 
@@ -15,14 +18,22 @@ use kvm_ioctls::Kvm;
 /// Cases, and what tells why they can't run here.
 type Group = (&'static [Case], fn(&Kvm) -> Option<String>);
 
-const GROUPS: [Group; 2] = [(tampering::CASES, tampering::missing), (protected::CASES, protected::missing)];
+const GROUPS: [Group; 2] = [(tampering::CASES, guest::missing), (protected::CASES, protected::missing)];
 
 fn main() -> ExitCode {
-    let filter = std::env::args().nth(1).unwrap_or_default();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bench", runs] => bench::run(runs),
+        ["bench-one", way] => bench::one(way),
+        _ => cases(words.first().map_or("", String::as_str)),
+    }
+}
+
+fn cases(filter: &str) -> ExitCode {
     let kvm = Kvm::new().map_err(|error| format!("/dev/kvm can't be opened: {error}"));
     let mut failed = false;
     for (cases, group) in GROUPS {
-        for case in cases.iter().filter(|case| case.name.contains(&filter)) {
+        for case in cases.iter().filter(|case| case.name.contains(filter)) {
             let able = kvm.as_ref().map_err(Clone::clone).and_then(|kvm| match group(kvm) {
                 Some(why) => Err(why),
                 None => Ok(kvm),

@@ -32,22 +32,37 @@ enum What {
         #[arg(long, default_value_t = 3)]
         idle_runs: u32,
     },
+    /// A measured start through stage0 beside a direct one: what is measured, and where the time goes.
+    Launch {
+        /// Starts of each kind.
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+    },
 }
 
 const MEASURE: &str = "measurements";
 
-/// Measures, prints a table and writes `target/bench/start.json`.
+/// Measures, prints a table and writes `target/bench/start.json` or `launch.json`.
 ///
 /// # Errors
 /// A part of the set-up or a measurement fails.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let What::Start { runs, idle_runs } = arguments.what;
+    let (name, command) = match arguments.what {
+        What::Start { runs, idle_runs } => {
+            let (runs, idle_runs) = (runs.to_string(), idle_runs.to_string());
+            let words = ["/payload/bin/nacre-tests", "bench", "--runs", &runs, "--idle-runs", &idle_runs];
+            ("start", words.map(str::to_owned).to_vec())
+        }
+        What::Launch { runs } => {
+            let words = ["/payload/bin/nacre-machine-tests", "bench", &runs.to_string()];
+            ("launch", words.map(str::to_owned).to_vec())
+        }
+    };
     let names: Vec<&'static str> = [&payload::STEPS[..], &node::STEPS, &[MEASURE]].concat();
     let mut progress = Progress::new(&names);
     let payload = payload::build(&mut progress)?;
     let node = Node::up_with(&Settings::new(Suite::default(), Some(payload)), &mut progress)?;
-    let (runs, idle_runs) = (runs.to_string(), idle_runs.to_string());
-    let command = ["/payload/bin/nacre-tests", "bench", "--runs", &runs, "--idle-runs", &idle_runs];
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let mut samples: Vec<Sample> = Vec::new();
     let status = progress.step_with_note(|note| {
         node.lines(&command, |line| {
@@ -63,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let rows = summarize(&samples);
     let folder = cache::checkout().join("target/bench");
     fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
-    let path = folder.join("start.json");
+    let path = folder.join(format!("{name}.json"));
     let text = serde_json::to_string_pretty(&rows)
         .map_err(|error| Error::Task(format!("the results can't be written as JSON: {error}")))?;
     fs::write(&path, text + "\n").map_err(Error::file("can't write", &path))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nacre_protocol::agent as wire;
 use nacre_protocol::agent_ttrpc::AgentServiceClient;
-use nacre_protocol::nacre::ListProcessesRequest;
+use nacre_protocol::nacre::{AddVolumesRequest, ChangeTreeRequest, ListProcessesRequest};
 use nacre_protocol::nacre_ttrpc::ExtensionClient;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -183,6 +183,36 @@ impl Agent {
         let request = ListProcessesRequest { container_id: container.into(), ..Default::default() };
         let call = self.extension.list_processes(context::Context::default(), &request);
         Ok(self.within("list_processes", call).await?.pids)
+    }
+
+    /// Mounts storages for the whole pod.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; Kata's agent does not have this call.
+    pub async fn add_volumes(&self, storages: Vec<wire::Storage>) -> Result<(), AgentError> {
+        let request = AddVolumesRequest { storages, ..Default::default() };
+        let call = self.extension.add_volumes(context::Context::default(), &request);
+        self.within("add_volumes", call).await.map(drop)
+    }
+
+    /// Changes files below the folder of shared files.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; Kata's agent does not have this call.
+    pub async fn change_tree(&self, request: ChangeTreeRequest) -> Result<(), AgentError> {
+        let call = self.extension.change_tree(context::Context::default(), &request);
+        self.within("change_tree", call).await.map(drop)
+    }
+
+    /// The end of what a container wrote into its termination log.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn termination_log(&self, container: &str) -> Result<String, AgentError> {
+        let (log_type, container_id) = ("termination_log".into(), container.into());
+        let request = wire::GetDiagnosticDataRequest { log_type, container_id, ..Default::default() };
+        let call = self.service.get_diagnostic_data(context::Context::default(), &request);
+        Ok(self.within("get_diagnostic_data", call).await?.data)
     }
 
     async fn within<T>(

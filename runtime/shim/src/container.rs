@@ -10,6 +10,7 @@ use crate::annotations::Role;
 use crate::error::TaskError;
 use crate::id::Id;
 use crate::process::Process;
+use crate::volumes::Brought;
 
 /// A container.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Container {
     pub init: Arc<Process>,
     /// Where its layers begin on the layer disk.
     pub sectors: Vec<u64>,
+    /// What was brought from the host for it alone.
+    pub brought: Brought,
     /// Guards the names of further processes.
     execs: Mutex<BTreeMap<String, Exec>>,
     paused: AtomicBool,
@@ -41,7 +44,21 @@ pub struct Exec {
 impl Container {
     /// A container whose init process is `init`.
     pub fn new(id: Id, bundle: String, role: Role, init: Arc<Process>, sectors: Vec<u64>) -> Self {
-        Self { id, bundle, role, init, sectors, execs: Mutex::default(), paused: AtomicBool::new(false) }
+        Self {
+            id,
+            bundle,
+            role,
+            init,
+            sectors,
+            brought: Brought::default(),
+            execs: Mutex::default(),
+            paused: AtomicBool::new(false),
+        }
+    }
+
+    /// With what was brought from the host for it alone.
+    pub fn with_brought(self, brought: Brought) -> Self {
+        Self { brought, ..self }
     }
 
     /// The process with this name; the empty one is init's.

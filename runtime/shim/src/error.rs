@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use ttrpc::Code;
 
 use crate::agent::AgentError;
-use crate::binds::BindError;
 use crate::layers::LayersError;
 use crate::network::NetworkError;
 use crate::spec::SpecError;
 use crate::state::StateError;
 use crate::stdio::StdioError;
 use crate::vmm::VmmError;
+use crate::volumes::VolumeError;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +79,9 @@ pub enum TaskError {
     /// The image's layers can't be brought into the VM.
     #[error(transparent)]
     Layers(#[from] LayersError),
-    /// A bind mount can't be copied into the guest.
+    /// A bind mount's source can't be brought into the guest.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Volume(#[from] VolumeError),
     /// Stdin, stdout or stderr can't be joined.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -111,7 +111,7 @@ impl TaskError {
             Self::BadId(_) | Self::BadPayload(..) | Self::BadBundle { .. } => Code::INVALID_ARGUMENT,
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::Spec(error) => error.code(),
-            Self::Bind(error) => error.code(),
+            Self::Volume(error) => error.code(),
             Self::Stdio(error) => error.code(),
             Self::Vmm(error) => error.code(),
             Self::Agent(error) => error.code(),

@@ -10,7 +10,6 @@
 
 mod agent;
 mod annotations;
-mod binds;
 mod cleanup;
 mod container;
 mod error;
@@ -37,6 +36,7 @@ mod stdio;
 mod testing;
 mod timeline;
 mod vmm;
+mod volumes;
 mod vsock;
 mod watched;
 

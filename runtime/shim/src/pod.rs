@@ -25,6 +25,7 @@ use crate::machine::Machine;
 use crate::process::{Exit, Process};
 use crate::state::StateFolder;
 use crate::timeline::Timeline;
+use crate::volumes::Volumes;
 
 /// A pod, from the start of its shim on.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Pod {
     /// What is wrong with the configuration is told to the first request that needs it.
     configuration: Result<Configuration, String>,
     events: Publisher,
+    /// What its containers mount from the host.
+    volumes: Volumes,
     log: Logger,
     /// Guards the names: `None` is a container that is being made.
     containers: Mutex<BTreeMap<String, Option<Arc<Container>>>>,
@@ -65,6 +68,7 @@ impl Pod {
             socket,
             configuration,
             events,
+            volumes: Volumes::new(log.clone()),
             log,
             containers: Mutex::default(),
             pid: AtomicU32::new(0),

@@ -14,13 +14,16 @@ use nacre_protocol::{CONTAINERS_FOLDER, oci};
 use oci_spec::runtime::{Hooks, Process, Spec};
 
 pub use error::SpecError;
-pub use mounts::{Bind, SHM_FOLDER};
+pub use mounts::SHM_FOLDER;
 
 use crate::annotations::Role;
 use crate::id::Id;
+use crate::volumes::{Bind, Volumes};
 
 /// The annotation by which Kata's agent knows what a container is.
 const CONTAINER_TYPE: &str = "io.katacontainers.pkg.oci.container_type";
+/// The annotation by which Kata's agent knows a container's termination log.
+const TERMINATION_LOG: &str = "io.kubernetes.container.terminationMessagePath";
 
 /// A specification for the guest and what has to be brought there for it.
 #[derive(Debug)]
@@ -52,7 +55,13 @@ pub fn check_sandbox(spec: &Spec) -> Result<(), SpecError> {
 ///
 /// # Errors
 /// The part that can't be honoured.
-pub fn prepare(mut spec: Spec, id: &Id, role: &Role, sandbox_pid: u32) -> Result<Prepared, SpecError> {
+pub fn prepare(
+    mut spec: Spec,
+    id: &Id,
+    role: &Role,
+    sandbox_pid: u32,
+    volumes: &Volumes,
+) -> Result<Prepared, SpecError> {
     refuse_hooks(spec.hooks().as_ref())?;
     let root = format!("{CONTAINERS_FOLDER}/{id}/rootfs");
     let mut read_only = false;
@@ -87,11 +96,14 @@ pub fn prepare(mut spec: Spec, id: &Id, role: &Role, sandbox_pid: u32) -> Result
     }
 
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    let binds = mounts::map(&mut mounts, id, matches!(role, Role::Member { .. }))?;
+    let binds = mounts::map(&mut mounts, id, matches!(role, Role::Member { .. }), volumes)?;
     spec.set_mounts(Some(mounts));
 
     let mut annotations: HashMap<String, String> = spec.annotations().clone().unwrap_or_default();
     annotations.insert(CONTAINER_TYPE.into(), kind(role).into());
+    if let Some(path) = binds.iter().find_map(Bind::termination_log) {
+        annotations.insert(TERMINATION_LOG.into(), path.display().to_string());
+    }
     spec.set_annotations(Some(annotations));
 
     Ok(Prepared { spec: oci::Spec::try_from(&spec)?, binds, root, read_only, shares_processes })

@@ -33,6 +33,7 @@ use crate::state::StateFolder;
 use crate::stdio::Paths;
 use crate::timeline::Timeline;
 use crate::vmm::Vmm;
+use crate::volumes::Volumes;
 
 /// The deadline of calls to a fake agent.
 const DEADLINE: Duration = Duration::from_millis(200);
@@ -253,7 +254,14 @@ impl World {
             "linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}, {"type": "network"}]}
         });
         let id = Id::new(id).unwrap();
-        let prepared = spec::prepare(serde_json::from_value(spec).unwrap(), &id, &Role::Lone, 1).unwrap();
+        let prepared = spec::prepare(
+            serde_json::from_value(spec).unwrap(),
+            &id,
+            &Role::Lone,
+            1,
+            &Volumes::new(Logger::root(Discard, o!())),
+        )
+        .unwrap();
         let new = NewContainer { id, bundle: "/bundle".into(), rootfs: Vec::new(), paths };
         let machine = self.pod.running_machine();
         let made = self.pod.make(&machine, &new, &Role::Lone, prepared, &[], false).await.unwrap();

@@ -65,6 +65,9 @@ fn put(root: &Root, name: &Path, entry: &TreeEntry) -> Reply<()> {
     // Only between a folder and something else there is no replacing in one step.
     let there = root.resolve_nofollow(name).ok();
     let there = there.and_then(|there| File::from(OwnedFd::from(there)).metadata().ok());
+    if entry.only_if_absent && there.is_some() {
+        return Ok(());
+    }
     if there.is_some_and(|there| there.is_dir() != is_folder) {
         root.remove_all(name)
             .map_err(|error| Failure::internal(&format!("replace {}", name.display()), &error))?;
@@ -193,6 +196,17 @@ mod tests {
         assert_eq!(fs::read(base.path().join("map/x")).unwrap(), b"file");
         change_below(base.path(), &request(vec![folder()], &[])).unwrap();
         assert!(base.path().join("map/x").is_dir());
+    }
+
+    #[test]
+    fn what_is_there_stays_if_that_is_asked_for() {
+        let base = tempfile::tempdir().unwrap();
+        let file =
+            |data: &[u8]| TreeEntry { only_if_absent: true, ..entry("f", libc::S_IFREG | 0o600, data) };
+        let root = entry("", libc::S_IFDIR | 0o755, b"");
+        change_below(base.path(), &request(vec![root, file(b"first")], &[])).unwrap();
+        change_below(base.path(), &request(vec![file(b"second")], &[])).unwrap();
+        assert_eq!(fs::read(base.path().join("map/f")).unwrap(), b"first");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use slog::info;
 
 use super::{Pod, lock};
 use crate::annotations::Role;
-use crate::binds;
 use crate::container::Container;
 use crate::error::TaskError;
 use crate::events::{TaskCreate, TaskIO};
@@ -112,7 +111,7 @@ impl Pod {
         spec: Spec,
     ) -> Result<Container, TaskError> {
         let machine = self.machine()?;
-        let prepared = spec::prepare(spec, &new.id, role, machine.vmm().pid())?;
+        let prepared = spec::prepare(spec, &new.id, role, machine.vmm().pid(), &self.volumes)?;
         let layers = layers::prepare(&new.rootfs, self.configuration()?).await?;
         let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
         let sectors = machine.vmm().grow(&files).await?;
@@ -133,7 +132,7 @@ impl Pod {
         t0: u64,
     ) -> Result<Container, TaskError> {
         // What can't be honoured is refused before anything is started.
-        let prepared = spec::prepare(spec.clone(), &new.id, role, std::process::id())?;
+        let prepared = spec::prepare(spec.clone(), &new.id, role, std::process::id(), &self.volumes)?;
         let (machine, sectors, read_only) = self.boot(Some(new), &spec, role, t0).await?;
         match self.make(&machine, new, role, prepared, &sectors, read_only).await {
             Ok(container) => {
@@ -224,7 +223,7 @@ impl Pod {
         read_only: bool,
     ) -> Result<Container, TaskError> {
         let Prepared { spec, binds, root, read_only: asked, shares_processes } = prepared;
-        binds::copy(&binds, self.configuration()?, machine.agent()).await?;
+        let brought = self.volumes.bring(&binds, self.configuration()?, machine.agent()).await?;
         let (streams, ports) = Streams::open(&new.paths, role.is_in_pod(), &machine.folder().vsock()).await?;
         let request = CreateContainerRequest {
             container_id: new.id.to_string(),
@@ -241,7 +240,9 @@ impl Pod {
         machine.agent().create_container(request).await?;
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
         init.set_streams(streams);
-        Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, starts(sectors)))
+        let container =
+            Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, starts(sectors));
+        Ok(container.with_brought(brought))
     }
 }
 

@@ -67,6 +67,9 @@ impl Pod {
         match machine.agent().remove_container(request).await {
             // Only what the guest no longer has mounted may go.
             Ok(()) => {
+                if let Err(error) = container.brought.remove(machine.agent()).await {
+                    warn!(self.log, "copied files stay in the guest"; "error" => chain(&error));
+                }
                 if let Err(error) = machine.vmm().release(container.sectors.clone()).await {
                     warn!(self.log, "layers not released"; "error" => chain(&error));
                 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use nacre_protocol::agent::WaitProcessRequest;
 use slog::{info, warn};
 
 use super::{Pod, lock};
-use crate::agent::AgentError;
+use crate::agent::{Agent, AgentError};
 use crate::error::{TaskError, chain};
 use crate::events::TaskOOM;
 use crate::machine::Machine;
@@ -62,6 +63,23 @@ impl Pod {
         self.finish(process, Exit::now(KILLED));
     }
 
+    /// Brings what a container wrote into its termination log to the host, where kubelet reads it after the exit. An
+    /// agent that does not answer delays the news of the exit by `patience` at the most.
+    async fn keep_termination_log(&self, id: &str, agent: &Agent, patience: Duration) {
+        let Ok(container) = self.container(id) else { return };
+        let Some(file) = container.brought.termination_log() else { return };
+        let text = match tokio::time::timeout(patience, agent.termination_log(id)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                return warn!(self.log, "termination log lost"; "container" => id, "error" => chain(&error));
+            }
+            Err(_) => return warn!(self.log, "termination log not told in time"; "container" => id),
+        };
+        if let Err(error) = file.write(&text) {
+            warn!(self.log, "termination log not written"; "container" => id, "error" => %error);
+        }
+    }
+
     /// Waits for the end of a process in the guest.
     ///
     /// # Errors
@@ -89,6 +107,9 @@ impl Pod {
             let drain = pod.configuration.as_ref().map(|configuration| configuration.timeouts.drain_seconds);
             let drain = drain.map(nacre_configuration::values::Seconds::duration).unwrap_or_default();
             process.drained(drain).await;
+            if process.exec().is_empty() {
+                pod.keep_termination_log(process.container(), &agent, drain).await;
+            }
             pod.finish(&process, exit);
             process.hang_up(drain);
         });

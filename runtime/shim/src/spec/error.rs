@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use nacre_protocol::ConvertError;
 use ttrpc::Code;
 
+use crate::volumes::VolumeError;
+
 /// Why a specification can't be honoured.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -36,6 +38,17 @@ pub enum SpecError {
         /// Where.
         destination: PathBuf,
     },
+    /// Mounts of the guest would have to appear on the host.
+    #[error("the mount on {} can't be {option}: mounts made in a VM can't appear on the host; HostToContainer or None can be had", destination.display())]
+    Propagation {
+        /// As it was asked for.
+        option: String,
+        /// Where.
+        destination: PathBuf,
+    },
+    /// The source of a bind mount.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A bind mount without a source.
     #[error("the bind mount on {} has no source", .0.display())]
     NoSource(PathBuf),
@@ -83,7 +96,9 @@ impl SpecError {
             | Self::HostNamespace(_)
             | Self::ForeignNamespace { .. }
             | Self::UserNamespace
+            | Self::Propagation { .. }
             | Self::MountType { .. } => Code::UNIMPLEMENTED,
+            Self::Volume(error) => error.code(),
             Self::NotCarried(ConvertError::NotCarried { .. }) => Code::UNIMPLEMENTED,
             Self::NoSource(_) | Self::NotCarried(_) => Code::INVALID_ARGUMENT,
             Self::TooMuchMemory { .. } | Self::CgroupTooSmall { .. } => Code::FAILED_PRECONDITION,

@@ -5,6 +5,10 @@ use ttrpc::Code;
 
 use super::*;
 
+fn volumes() -> Volumes {
+    Volumes::new(slog::Logger::root(slog::Discard, slog::o!()))
+}
+
 fn id() -> Id {
     Id::new("web").unwrap()
 }
@@ -40,7 +44,7 @@ fn spec(change: impl FnOnce(&mut serde_json::Value)) -> Spec {
 
 #[test]
 fn what_the_host_needs_not_know_goes_to_the_agent_as_it_is() {
-    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1).unwrap();
+    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1, &volumes()).unwrap();
     let process = prepared.spec.Process.unwrap();
     assert_eq!(process.Args, ["true"]);
     assert_eq!(process.Capabilities.Bounding, ["CAP_CHOWN"]);
@@ -53,7 +57,7 @@ fn what_the_host_needs_not_know_goes_to_the_agent_as_it_is() {
 
 #[test]
 fn what_belongs_to_the_host_is_taken_out() {
-    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1).unwrap();
+    let prepared = prepare(spec(|_| {}), &id(), &Role::Lone, 1, &volumes()).unwrap();
     let linux = prepared.spec.Linux.unwrap();
     assert_eq!(prepared.spec.Root.Path, "/run/kata-containers/web/rootfs");
     assert_eq!(prepared.spec.Process.ApparmorProfile, "");
@@ -88,7 +92,7 @@ fn what_can_not_be_honoured_is_named(
         let (parent, key) = at.rsplit_once('/').unwrap();
         spec.pointer_mut(parent).unwrap()[key] = value;
     });
-    let error = prepare(spec, &id(), &Role::Lone, 1).unwrap_err();
+    let error = prepare(spec, &id(), &Role::Lone, 1, &volumes()).unwrap_err();
     assert!(error.to_string().contains(named), "{error}");
     assert_eq!(error.code(), Code::UNIMPLEMENTED);
 }
@@ -108,18 +112,21 @@ fn a_pods_shared_process_namespace_is_known_by_its_sandbox() {
 
 #[test]
 fn a_bind_is_copied_to_a_path_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "").unwrap();
     let mut mounts: Vec<Mount> = serde_json::from_value(json!([
-        {"destination": "/etc/hosts", "type": "bind", "source": "/a/hosts", "options": ["rbind", "ro"]},
-        {"destination": "/etc/hosts2", "source": "/a/hosts", "options": ["bind"]},
+        {"destination": "/etc/hosts", "type": "bind", "source": hosts, "options": ["rbind", "ro"]},
+        {"destination": "/etc/hosts2", "source": hosts, "options": ["bind"]},
         {"destination": "/dev/shm", "type": "bind", "source": "/run/sandbox/shm", "options": ["rbind"]}
     ]))
     .unwrap();
-    let binds = mounts::map(&mut mounts, &id(), true).unwrap();
+    let binds = mounts::map(&mut mounts, &id(), true, &volumes()).unwrap();
     assert_eq!(binds.len(), 2);
-    assert_ne!(binds[0].guest, binds[1].guest);
-    assert!(binds[0].guest.starts_with("/run/kata-containers/shared/containers/web-"));
-    assert!(binds[0].guest.ends_with("-hosts"));
-    assert_eq!(mounts[0].source().as_deref(), Some(binds[0].guest.as_ref()));
+    assert_ne!(binds[0].guest(), binds[1].guest());
+    assert!(binds[0].guest().starts_with("/run/kata-containers/shared/containers/web-"));
+    assert!(binds[0].guest().ends_with("-hosts"));
+    assert_eq!(mounts[0].source().as_deref(), Some(binds[0].guest().as_ref()));
     assert_eq!(mounts[2].source().as_deref(), Some(SHM_FOLDER.as_ref()));
 }
 
@@ -150,4 +157,27 @@ fn a_pod_that_wants_the_hosts_namespace_is_refused_by_its_sandbox(#[case] kind: 
 
     let with_users = check_sandbox(&of(&[&namespaces[..], &[Type::User]].concat())).unwrap_err();
     assert!(with_users.to_string().contains("hostUsers"), "{with_users}");
+}
+
+#[test]
+fn mounts_that_should_reach_the_host_are_refused_by_name() {
+    let mut mounts: Vec<Mount> = serde_json::from_value(json!([
+        {"destination": "/csi", "type": "bind", "source": "/tmp", "options": ["rbind", "rshared"]}
+    ]))
+    .unwrap();
+    let error = mounts::map(&mut mounts, &id(), true, &volumes()).unwrap_err();
+    assert!(error.to_string().contains("the mount on /csi can't be rshared"), "{error}");
+    assert_eq!(error.code(), Code::UNIMPLEMENTED);
+}
+
+#[test]
+fn the_agent_is_told_where_the_termination_log_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    std::fs::write(&log, "").unwrap();
+    let spec = spec(|spec| {
+        spec["mounts"] = json!([{"destination": "/dev/termination-log", "type": "bind", "source": log}]);
+    });
+    let prepared = prepare(spec, &id(), &Role::Lone, 1, &volumes()).unwrap();
+    assert_eq!(prepared.spec.Annotations[TERMINATION_LOG], "/dev/termination-log");
 }

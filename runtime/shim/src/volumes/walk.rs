@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::BindError;
+use super::VolumeError;
 
 /// What may be read.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 /// A file, folder or link.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Below the root; empty for the root itself.
     pub path: PathBuf,
@@ -35,7 +35,7 @@ pub struct Entry {
 }
 
 /// What an entry is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A folder.
     Folder,
@@ -45,11 +45,16 @@ pub enum Kind {
     File(Vec<u8>),
 }
 
-/// Reads `root`; a link at the root is followed, as a bind mount does. Folders come before what is in them.
+/// Reads `root`; a link at the root is followed, as a bind mount does. Folders come before what is in them. `enter` is
+/// called for each folder before it is read. What goes while its folder is read counts as not there.
 ///
 /// # Errors
 /// Something that can't be copied, by name.
-pub fn read(root: &Path, limits: Limits) -> Result<Vec<Entry>, BindError> {
+pub fn read(
+    root: &Path,
+    limits: Limits,
+    enter: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> Result<Vec<Entry>, VolumeError> {
     let metadata = fs::metadata(root).map_err(failed(root))?;
     if !metadata.is_dir() {
         return Ok(vec![entry(root, PathBuf::new(), &metadata, limits.file, Over::File(limits.file))?]);
@@ -59,25 +64,36 @@ pub fn read(root: &Path, limits: Limits) -> Result<Vec<Entry>, BindError> {
     let mut open = vec![PathBuf::new()];
     while let Some(parent) = open.pop() {
         let path = root.join(&parent);
-        for child in fs::read_dir(&path).map_err(failed(&path))? {
+        let is_root = parent == Path::new("");
+        let children = match enter(&path).and_then(|()| fs::read_dir(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_root => continue,
+            children => children.map_err(failed(&path))?,
+        };
+        for child in children {
             let name = child.map_err(failed(&path))?.file_name();
             let (below, path) = (parent.join(&name), path.join(&name));
             if entries.len() >= usize::try_from(limits.entries).unwrap_or(usize::MAX) {
                 let (unit, key) = ("entries", "binds.max_folder_entries");
-                return Err(BindError::FolderTooLarge {
+                return Err(VolumeError::FolderTooLarge {
                     path: root.into(),
                     most: limits.entries.into(),
                     unit,
                     key,
                 });
             }
-            let metadata = fs::symlink_metadata(&path).map_err(failed(&path))?;
+            let metadata = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(failed(&path))?,
+            };
             if metadata.is_dir() {
                 open.push(below.clone());
                 entries.push(folder(below, &metadata));
                 continue;
             }
-            let entry = entry(&path, below, &metadata, left, Over::Folder(root, limits.folder))?;
+            let entry = match entry(&path, below, &metadata, left, Over::Folder(root, limits.folder)) {
+                Err(VolumeError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                entry => entry?,
+            };
             if let Kind::File(bytes) = &entry.kind {
                 left = left.saturating_sub(bytes.len() as u64);
             }
@@ -99,7 +115,7 @@ fn entry(
     metadata: &Metadata,
     most: u64,
     over: Over<'_>,
-) -> Result<Entry, BindError> {
+) -> Result<Entry, VolumeError> {
     let file_type = metadata.file_type();
     let kind = if file_type.is_symlink() {
         Kind::Link(fs::read_link(path).map_err(failed(path))?.into_os_string().into_vec())
@@ -112,11 +128,11 @@ fn entry(
         if bytes.len() as u64 > most {
             return Err(match over {
                 Over::File(most) => {
-                    BindError::FileTooLarge { path: path.into(), bytes: metadata.len(), most }
+                    VolumeError::FileTooLarge { path: path.into(), bytes: metadata.len(), most }
                 }
                 Over::Folder(root, most) => {
                     let (unit, key) = ("bytes", "binds.max_folder_kib");
-                    BindError::FolderTooLarge { path: root.into(), most, unit, key }
+                    VolumeError::FolderTooLarge { path: root.into(), most, unit, key }
                 }
             });
         }
@@ -127,17 +143,25 @@ fn entry(
             () if file_type.is_fifo() => "fifo",
             () => "device",
         };
-        return Err(BindError::Kind { path: path.into(), kind });
+        return Err(VolumeError::Kind { path: path.into(), kind });
     };
     Ok(Entry { path: below, mode: metadata.mode(), uid: metadata.uid(), gid: metadata.gid(), kind })
+}
+
+/// A folder alone, without what is in it and without a path.
+///
+/// # Errors
+/// It can't be looked at.
+pub fn folder_entry(path: &Path) -> Result<Entry, VolumeError> {
+    Ok(folder(PathBuf::new(), &fs::metadata(path).map_err(failed(path))?))
 }
 
 fn folder(path: PathBuf, metadata: &Metadata) -> Entry {
     Entry { path, mode: metadata.mode(), uid: metadata.uid(), gid: metadata.gid(), kind: Kind::Folder }
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> BindError + '_ {
-    move |source| BindError::Read { path: path.into(), source }
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> VolumeError + '_ {
+    move |source| VolumeError::Read { path: path.into(), source }
 }
 
 #[cfg(test)]
@@ -149,6 +173,10 @@ mod tests {
 
     const LIMITS: Limits = Limits { file: 10, folder: 20, entries: 5 };
 
+    fn read_all(root: &Path) -> Result<Vec<Entry>, VolumeError> {
+        read(root, LIMITS, &mut |_| Ok(()))
+    }
+
     #[test]
     fn a_folder_comes_with_all_that_is_in_it_parents_first() {
         let root = tempfile::tempdir().unwrap();
@@ -156,7 +184,7 @@ mod tests {
         fs::write(root.path().join("..data/key"), "value").unwrap();
         symlink("..data/key", root.path().join("key")).unwrap();
 
-        let mut entries = read(root.path(), LIMITS).unwrap();
+        let mut entries = read_all(root.path()).unwrap();
 
         assert_eq!(entries[0].path, Path::new(""));
         let position = |path: &str| entries.iter().position(|entry| entry.path == Path::new(path)).unwrap();
@@ -171,15 +199,15 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, [0; 11]).unwrap();
-        assert!(matches!(read(&file, LIMITS), Err(BindError::FileTooLarge { bytes: 11, most: 10, .. })));
+        assert!(matches!(read_all(&file), Err(VolumeError::FileTooLarge { bytes: 11, most: 10, .. })));
 
         fs::write(root.path().join("other"), [0; 11]).unwrap();
-        assert!(matches!(read(root.path(), LIMITS), Err(BindError::FolderTooLarge { most: 20, .. })));
+        assert!(matches!(read_all(root.path()), Err(VolumeError::FolderTooLarge { most: 20, .. })));
 
         let socket = root.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
-        let error = read(&socket, LIMITS).unwrap_err().to_string();
+        let error = read_all(&socket).unwrap_err().to_string();
         assert!(error.contains("is a socket"), "{error}");
-        assert!(read(Path::new("/dev/null"), LIMITS).unwrap_err().to_string().contains("device"));
+        assert!(read_all(Path::new("/dev/null")).unwrap_err().to_string().contains("device"));
     }
 }

@@ -1,13 +1,13 @@
-//! What can't be copied.
+//! What can't be brought into the guest.
 
 use std::io;
 use std::path::PathBuf;
 
 use ttrpc::Code;
 
-/// Why a bind mount can't be copied into the guest.
+/// Why a bind mount's source can't be brought into the guest.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub enum VolumeError {
     /// It can't be read.
     #[error("bind mount source {} can't be read", path.display())]
     Read {
@@ -26,7 +26,7 @@ pub enum BindError {
         kind: &'static str,
     },
     /// A file over the limit.
-    #[error("bind mount source {} has {bytes} bytes, and binds.max_file_kib allows {most}", path.display())]
+    #[error("bind mount source {} has {bytes} bytes; binds.max_file_kib of nacre.toml allows {most}, since a VM gets a copy: raise it or use a block volume", path.display())]
     FileTooLarge {
         /// Which.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum BindError {
         most: u64,
     },
     /// A folder over a limit.
-    #[error("bind mount source {} has more than {most} {unit}, the limit of {key}", path.display())]
+    #[error("bind mount source {} has more than {most} {unit}, the limit {key} of nacre.toml, since a VM gets a copy: raise it or use a block volume", path.display())]
     FolderTooLarge {
         /// Which.
         path: PathBuf,
@@ -47,17 +47,28 @@ pub enum BindError {
         /// The configuration's key.
         key: &'static str,
     },
+    /// A name that the guest's protocol can't carry.
+    #[error("bind mount source {} has a name that is not UTF-8", path.display())]
+    Name {
+        /// Which.
+        path: PathBuf,
+    },
+    /// No instance of inotify.
+    #[error("changes of volumes can't be watched; is fs.inotify.max_user_instances used up?")]
+    Watch(#[source] io::Error),
     /// The thread that reads is gone.
     #[error("reading a bind mount's source was cut short")]
     Cut,
 }
 
-impl BindError {
+impl VolumeError {
     /// The code that containerd gets.
     pub fn code(&self) -> Code {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::NOT_FOUND,
             Self::Read { .. } | Self::Cut => Code::INTERNAL,
+            Self::Watch(_) => Code::RESOURCE_EXHAUSTED,
+            Self::Name { .. } => Code::INVALID_ARGUMENT,
             Self::Kind { .. } => Code::UNIMPLEMENTED,
             Self::FileTooLarge { .. } | Self::FolderTooLarge { .. } => Code::FAILED_PRECONDITION,
         }

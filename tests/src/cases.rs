@@ -35,32 +35,58 @@ pub struct Test {
     pub alone: bool,
     /// Whether it is about something that only nacre has.
     pub only_nacre: bool,
+    /// Why it can't hold where each pod is a machine, and a word of the error that says so.
+    pub not_in_a_vm: Option<(&'static str, &'static str)>,
     /// When it is given up.
     pub limit: Duration,
 }
 
 impl Test {
-    const fn new(name: &'static str, shows: &'static str, run: fn(&Context) -> Outcome) -> Self {
-        Self { name, shows, run, alone: false, only_nacre: false, limit: Duration::from_secs(300) }
+    pub(crate) const fn new(name: &'static str, shows: &'static str, run: fn(&Context) -> Outcome) -> Self {
+        Self {
+            name,
+            shows,
+            run,
+            alone: false,
+            only_nacre: false,
+            not_in_a_vm: None,
+            limit: Duration::from_secs(300),
+        }
     }
 
-    const fn alone(mut self) -> Self {
+    pub(crate) const fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
-    const fn only_nacre(mut self) -> Self {
+    pub(crate) const fn only_nacre(mut self) -> Self {
         self.only_nacre = true;
         self
     }
 
-    const fn limit(mut self, seconds: u64) -> Self {
+    /// With any runtime but runc it must fail, with this word in the error.
+    pub(crate) const fn not_in_a_vm(mut self, why: &'static str, word: &'static str) -> Self {
+        self.not_in_a_vm = Some((why, word));
+        self
+    }
+
+    pub(crate) const fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
         self
     }
 }
 
-/// Every test, in the order in which they are reported.
+/// Whether the test of this name goes through CRI: such names begin with their group.
+pub fn is_cri(test: &str) -> bool {
+    test.contains('/')
+}
+
+/// The test of this name, of any suite.
+pub fn find(name: &str) -> Option<&'static Test> {
+    all().chain(crate::cri::all()).find(|test| test.name == name)
+}
+
+/// Every test that goes through `ctr`, in the order in which they are reported.
 pub fn all() -> impl Iterator<Item = &'static Test> {
     [
         exits::TESTS,
@@ -90,8 +116,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_short_enough_for_a_socket_path() {
-        let names: BTreeSet<&str> = super::all().map(|test| test.name).collect();
-        assert_eq!(names.len(), super::all().count());
+        let names: BTreeSet<&str> = super::all().chain(crate::cri::all()).map(|test| test.name).collect();
+        assert_eq!(names.len(), super::all().chain(crate::cri::all()).count());
         assert!(names.iter().all(|name| name.len() <= 32), "{names:?}");
     }
 }

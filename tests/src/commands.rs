@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use crate::bench;
 use crate::cases::{self, Test};
 use crate::context::{Context, ctr, prefix};
+use crate::cri;
 use crate::emulator;
-use crate::failure::{Failure, chain, check};
+use crate::failure::{Failure, chain};
 use crate::leftovers;
 use crate::listing::Listing;
 use crate::options::{Action, Arguments, NACRE, Options, RUNC, Selection};
@@ -17,6 +18,8 @@ use crate::runner::{self, CANNOT_RUN, Summary, Verdict};
 
 /// The name of what is run once before all tests, so that what a first container makes is there.
 const FIRST: &str = "first-container";
+/// The same for pods.
+const FIRST_POD: &str = "first/pod";
 
 /// Does what the command line says.
 ///
@@ -24,7 +27,12 @@ const FIRST: &str = "first-container";
 /// The tests could not be started.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.action {
-        Action::Run(selection) => tests(&selection),
+        Action::Run(selection) => tests(&selection, &mut cases::all()),
+        Action::Cri(mut selection) => {
+            // Where CRI looks for images.
+            "k8s.io".clone_into(&mut selection.options.namespace);
+            tests(&selection, &mut cri::all())
+        }
         Action::Bench(measuring) => {
             import(&measuring.images, &measuring.options)?;
             let result = bench::run(&measuring);
@@ -35,23 +43,30 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
+fn tests(selection: &Selection, all: &mut dyn Iterator<Item = &'static Test>) -> Result<ExitCode, Failure> {
     let wanted = |test: &&'static Test| {
-        selection.filters.is_empty()
-            || selection.filters.iter().any(|filter| test.name.contains(filter.as_str()))
+        let any = selection.filters.is_empty();
+        let without = selection.without.iter().any(|name| name == test.name);
+        !without && (any || selection.filters.iter().any(|filter| test.name.contains(filter.as_str())))
     };
-    let chosen: Vec<&'static Test> = cases::all().filter(wanted).collect();
+    let chosen: Vec<&'static Test> = all.filter(wanted).collect();
     if selection.list {
         for test in chosen {
             println!("{:32} {}", test.name, test.shows);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    check(!chosen.is_empty(), || format!("no test is called like {}", selection.filters.join(", ")))?;
+    // The other suite may have it.
+    if chosen.is_empty() {
+        println!("no test here is called like {}", selection.filters.join(", "));
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = &selection.options;
     import(&selection.images, options)?;
 
-    leftovers::remove_containers(options, of_any_test);
+    if options.namespace != "k8s.io" {
+        leftovers::remove_containers(options, of_any_test);
+    }
     emulator::be_patient()?;
     let mut summary = Summary::default();
     let (possible, not_here): (Vec<&Test>, Vec<&Test>) =
@@ -63,12 +78,19 @@ fn tests(selection: &Selection) -> Result<ExitCode, Failure> {
             std::time::Duration::ZERO,
         );
     }
-    first_containers(options);
+    let through_cri = possible.iter().any(|test| cases::is_cri(test.name));
+    if through_cri {
+        first_pod(options);
+    } else {
+        first_containers(options);
+    }
     let before = Listing::now(options);
     let (alone, beside): (Vec<&Test>, Vec<&Test>) = possible.into_iter().partition(|test| test.alone);
     runner::beside(&beside, selection.jobs, options, &mut summary);
     runner::alone(&alone, options, &mut summary);
-    leftovers::remove_containers(options, of_any_test);
+    if !through_cri {
+        leftovers::remove_containers(options, of_any_test);
+    }
     if let Err(failure) = leftovers::compare(options, &before) {
         summary.note("node-as-before", Verdict::Failed(chain(&failure)), std::time::Duration::ZERO);
     }
@@ -105,8 +127,19 @@ fn first_containers(options: &Options) {
     let _ = leftovers::search(options, FIRST);
 }
 
+/// Runs a pod before anything is compared: CNI makes a bridge that stays.
+fn first_pod(options: &Options) {
+    let context = Context::new(options, FIRST_POD);
+    if let Err(failure) = cri::first(&context) {
+        println!("the first pod of {} does not run: {}", options.runtime, chain(&failure));
+    }
+    leftovers::remove(options, FIRST_POD);
+    let _ = leftovers::search(options, FIRST_POD);
+    cri::Traces::of(FIRST_POD).remove_folder();
+}
+
 fn one(name: &str, options: &Options) -> ExitCode {
-    let Some(test) = cases::all().find(|test| test.name == name) else {
+    let Some(test) = cases::find(name) else {
         eprintln!("there is no test {name}");
         return ExitCode::FAILURE;
     };

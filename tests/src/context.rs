@@ -21,6 +21,11 @@ impl Context {
         Self { options: options.clone(), test: test.to_owned() }
     }
 
+    /// The test's name.
+    pub fn test(&self) -> &str {
+        &self.test
+    }
+
     /// The same test with another runtime, for comparison.
     pub fn with_runtime(&self, runtime: &str) -> Self {
         let mut this = self.clone();

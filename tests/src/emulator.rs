@@ -7,7 +7,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::context::prefix;
 use crate::failure::{Failure, Outcome};
 use crate::process;
 
@@ -30,13 +29,14 @@ pub fn be_impatient() {
     let _ = fs::remove_file(PATIENCE);
 }
 
-/// Whether a guest of this test triple-faulted: its output says so, or containerd's log.
-pub fn faulted(test: &str, output: &str) -> bool {
+/// Whether a guest of a test triple-faulted: the test's output says so, or containerd's log in a line with one of
+/// `parts`, which tell of the test.
+pub fn faulted(parts: &[String], output: &str) -> bool {
     if output.contains(FAULT) {
         return true;
     }
     let mut journal = Command::new("journalctl");
     journal.args(["--unit", "containerd", "--output", "cat", "--since", "-15min"]);
     let log = process::run(&mut journal).map(|finished| finished.stdout).unwrap_or_default();
-    log.lines().any(|line| line.contains(FAULT) && line.contains(&prefix(test)))
+    log.lines().any(|line| line.contains(FAULT) && parts.iter().any(|part| line.contains(part.as_str())))
 }

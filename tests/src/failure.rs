@@ -16,6 +16,14 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
+    /// containerd refused a call.
+    #[error("{what} is refused: {:?}: {}", source.code(), source.message())]
+    Refused {
+        /// The call.
+        what: String,
+        /// What containerd said.
+        source: Box<tonic::Status>,
+    },
     /// What was tested is not as it must be.
     #[error("{0}")]
     Wrong(String),
@@ -28,6 +36,17 @@ pub enum Failure {
 pub type Outcome = Result<(), Failure>;
 
 impl Failure {
+    /// The text of a refusal that a test wants.
+    ///
+    /// # Errors
+    /// This failure, if it is none.
+    pub fn refusal(self) -> Result<String, Self> {
+        match self {
+            Self::Refused { .. } => Ok(self.to_string()),
+            other => Err(other),
+        }
+    }
+
     /// For `map_err`: says what was tried.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::context::{ctr, prefix};
+use crate::cases;
+use crate::context::{Context, ctr, prefix};
+use crate::cri::{self, Traces};
 use crate::disturbance;
 use crate::failure::{Failure, Outcome, wrong};
 use crate::listing::Listing;
@@ -13,9 +15,18 @@ use crate::wait::eventually;
 /// How long what was removed may take to be gone.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Undoes the test's faults and removes its containers.
+/// What lines of a listing contain that are about this test.
+pub fn parts(test: &str) -> Vec<String> {
+    if cases::is_cri(test) { Traces::of(test).parts() } else { vec![prefix(test)] }
+}
+
+/// Undoes the test's faults and removes its containers or pods.
 pub fn remove(options: &Options, test: &str) {
     disturbance::undo();
+    if cases::is_cri(test) {
+        cri::clean(&Context::new(options, test));
+        return;
+    }
     remove_containers(options, |name| name.starts_with(&prefix(test)));
 }
 
@@ -39,9 +50,9 @@ pub fn remove_containers(options: &Options, these: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether anything carries the test's name at this moment.
+/// Whether anything may carry the test's name at this moment.
 pub fn any(options: &Options, test: &str) -> bool {
-    !Listing::now(options).matching(&[prefix(test)]).is_empty()
+    cases::is_cri(test) || !Listing::now(options).matching(&parts(test)).is_empty()
 }
 
 /// Looks for anything that carries the test's name.
@@ -50,7 +61,7 @@ pub fn any(options: &Options, test: &str) -> bool {
 /// Something does, and stays.
 pub fn search(options: &Options, test: &str) -> Outcome {
     eventually(LIMIT, || {
-        let found = Listing::now(options).matching(&[prefix(test)]);
+        let found = Listing::now(options).matching(&parts(test));
         if found.is_empty() { Ok(()) } else { wrong(format!("left behind:\n  {}", found.join("\n  "))) }
     })
 }

@@ -9,6 +9,7 @@ mod cases;
 mod commands;
 mod containerd;
 mod context;
+mod cri;
 mod disturbance;
 mod emulator;
 mod events;

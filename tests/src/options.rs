@@ -18,6 +18,8 @@ pub struct Arguments {
 pub enum Action {
     /// Run the tests whose names contain one of the filters, or all.
     Run(Selection),
+    /// Run tests of pods through CRI, as `run` does those through ctr.
+    Cri(Selection),
     /// Measure starting and idling containers; a line of JSON for each sample.
     Bench(Measuring),
     /// Run one test in this process (what `run` starts for each test).
@@ -35,6 +37,9 @@ pub enum Action {
 pub struct Selection {
     /// Parts of the names of the tests to run.
     pub filters: Vec<String>,
+    /// Leave out the tests of exactly these names, with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    pub without: Vec<String>,
     /// Print the tests and what they show, and run none.
     #[arg(long)]
     pub list: bool,

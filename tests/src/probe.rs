@@ -2,6 +2,7 @@
 //!
 //! - `list-files`: every file of the root file system, one line each, with all that can be seen of it.
 //! - `stream N`: N bytes of the tests' pattern to standard output.
+//! - `pause`: does nothing until it is told to end, and collects processes that nobody else waits for.
 //! - `eat MIB`: touches that much memory, then waits to be killed.
 
 #[path = "probe/files.rs"]
@@ -11,6 +12,8 @@ mod pattern;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use pattern::Pattern;
 
 /// Bytes for each write of a stream: larger than a pipe, so that short writes happen.
@@ -22,8 +25,9 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["list-files"] => files::list(&mut io::stdout().lock()),
         ["stream", count] => number(count).and_then(stream),
+        ["pause"] => pause(),
         ["eat", mib] => number(mib).and_then(eat),
-        _ => Err(io::Error::other("usage: nacre-probe list-files | stream BYTES | eat MIB")),
+        _ => Err(io::Error::other("usage: nacre-probe list-files | stream BYTES | pause | eat MIB")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,6 +55,18 @@ fn stream(count: usize) -> io::Result<()> {
         left -= size;
     }
     output.flush()
+}
+
+fn pause() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    while signals.wait()? == Signal::SIGCHLD {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|found| found != WaitStatus::StillAlive) {}
+    }
+    Ok(())
 }
 
 fn eat(mib: usize) -> io::Result<()> {

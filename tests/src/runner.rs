@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::cases::Test;
+use crate::cases::{self, Test};
+use crate::cri::Traces;
 use crate::emulator;
 use crate::failure::{Failure, chain};
 use crate::leftovers;
 use crate::listing::Listing;
-use crate::options::Options;
+use crate::options::{Options, RUNC};
 
 /// The exit status of a test's process that could not run; its last line says why.
 pub const CANNOT_RUN: u8 = 77;
@@ -110,17 +111,32 @@ pub fn alone(tests: &[&'static Test], options: &Options, summary: &mut Summary) 
 
 /// Runs a test, and once more when the emulator made it fail.
 fn one(test: &'static Test, options: &Options) -> Verdict {
-    match once(test, options) {
-        Verdict::Failed(output) if emulator::faulted(test.name, &output) => {
+    let verdict = match once(test, options) {
+        Verdict::Failed(output) if emulator::faulted(&leftovers::parts(test.name), &output) => {
             println!("AGAIN {}: a guest triple-faulted, which emulated nodes do at times", test.name);
             once(test, options)
         }
         verdict => verdict,
+    };
+    match (verdict, test.not_in_a_vm) {
+        (Verdict::Failed(output), Some((why, word))) if options.runtime != RUNC && refused(&output, word) => {
+            let said = output.lines().next().unwrap_or_default();
+            Verdict::Skipped(format!("can't hold for a virtual machine: {why}; refused with {said:?}"))
+        }
+        (verdict, _) => verdict,
     }
+}
+
+/// Whether the output of a test is a refusal of containerd's that has this word.
+fn refused(output: &str, word: &str) -> bool {
+    output.lines().next().is_some_and(|line| line.contains("is refused") && line.contains(word))
 }
 
 /// Runs a test's process and cleans up behind it.
 fn once(test: &'static Test, options: &Options) -> Verdict {
+    if cases::is_cri(test.name) {
+        Traces::of(test.name).remove_folder();
+    }
     let verdict = judge(test, options).unwrap_or_else(|failure| Verdict::Failed(chain(&failure)));
     // Most tests leave nothing, and asking containerd takes much longer than looking.
     if !matches!(verdict, Verdict::Passed) || leftovers::any(options, test.name) {

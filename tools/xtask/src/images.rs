@@ -10,6 +10,7 @@ mod demo;
 mod layer;
 mod layers20;
 mod layout;
+mod pause;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,8 @@ struct Inputs {
     probe: Vec<u8>,
 }
 
-const RECIPES: [Recipe; 4] = [demo::RECIPE, busybox::RECIPE, layers20::RECIPE, configured::RECIPE];
+const RECIPES: [Recipe; 5] =
+    [demo::RECIPE, busybox::RECIPE, layers20::RECIPE, configured::RECIPE, pause::RECIPE];
 
 /// The code that all images share.
 const SHARED_CODE: [&str; 3] =

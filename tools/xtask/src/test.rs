@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, and one summary.
 
 mod cargo;
+mod cri;
 mod headers;
 mod inside;
 mod summary;
@@ -15,12 +16,15 @@ use crate::progress::Progress;
 use summary::{Outcome, Summary};
 
 /// What the workspace's builds and unit tests need of Debian.
-const PACKAGES: [&str; 6] =
-    ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "python3-pip"];
+const PACKAGES: [&str; 7] =
+    ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "protobuf-compiler", "python3-pip"];
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Only the tests whose name contains this; formatting and clippy are left out.
     #[arg(long)]
     filter: Option<String>,
@@ -35,13 +39,25 @@ pub struct Arguments {
     suite: Suite,
 }
 
+/// A part of the tests by itself.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Only pods through CRI, on both containerds, with runc and nacre.
+    Cri(cri::Arguments),
+}
+
 /// Runs the checks. The last line is `N passed, N failed, N skipped`.
 ///
 /// # Errors
 /// What keeps the checks from running; a check that fails is part of the summary.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let filter = arguments.filter.as_deref();
     let mut summary = Summary::default();
+    if let Some(Part::Cri(only)) = &arguments.part {
+        cri::tests(&mut summary, only);
+        println!("{summary}");
+        return Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let filter = arguments.filter.as_deref();
     if arguments.only_node {
         summary.add("formatting, clippy and unit tests", Outcome::Skipped("--only-node was given".into()));
     } else {
@@ -52,6 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     } else {
         inside::tests(&mut summary, arguments.suite, filter);
         inside::machines(&mut summary, arguments.suite, filter);
+        cri::tests(&mut summary, &cri::Arguments::filtered(filter));
     }
     println!("{summary}");
     Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })

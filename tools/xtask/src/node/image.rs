@@ -41,7 +41,7 @@ const PACKAGES: [&str; 20] = [
 type Content = (&'static str, u32, &'static str);
 
 /// Our files in the node of any suite.
-const FILES: [Content; 9] = [
+const FILES: [Content; 11] = [
     ("etc/systemd/system/node.target", 0o644, include_str!("rootfs/node.target")),
     ("etc/systemd/system/node-setup.service", 0o644, include_str!("rootfs/node-setup.service")),
     ("etc/systemd/system/node-ready.service", 0o644, include_str!("rootfs/node-ready.service")),
@@ -50,6 +50,8 @@ const FILES: [Content; 9] = [
     ("etc/ssh/sshd_config", 0o644, include_str!("rootfs/sshd.conf")),
     ("etc/systemd/system/ssh.service.d/node.conf", 0o644, include_str!("rootfs/ssh.service.conf")),
     ("etc/systemd/journald.conf.d/node.conf", 0o644, include_str!("rootfs/journald.conf")),
+    ("etc/cni/net.d/10-bridge.conflist", 0o644, include_str!("rootfs/cni-bridge.conflist")),
+    ("etc/cni/ptp/10-ptp.conflist", 0o644, include_str!("rootfs/cni-ptp.conflist")),
     ("etc/hosts", 0o644, "127.0.0.1 localhost nacre-node\n"),
 ];
 

@@ -133,7 +133,7 @@ fn try_machines(summary: &mut Summary, suite: Suite, kernel: Kernel, filter: &st
 }
 
 /// `PASS name (0.5 s)`, `FAIL name: what`, `SKIP name: why`.
-fn outcome(line: &str) -> Option<(String, Outcome)> {
+pub(super) fn outcome(line: &str) -> Option<(String, Outcome)> {
     let (word, rest) = line.split_once(' ')?;
     let (name, text) = rest.split_once(": ").unwrap_or((rest, ""));
     let outcome = match word {

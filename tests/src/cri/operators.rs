@@ -1,0 +1,5 @@
+//! For operators: what `nacre` says about pods.
+
+use crate::cases::Test;
+
+pub const TESTS: &[Test] = &[];

@@ -1,5 +1,7 @@
 //! Bytes as hexadecimal digits.
 
+use std::fmt::Write;
+
 /// A fixed number of bytes from two digits each.
 ///
 /// # Errors
@@ -17,6 +19,15 @@ pub fn parse(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
+/// Two digits for each byte.
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,6 +35,7 @@ mod tests {
     #[test]
     fn digits_are_bytes() {
         assert_eq!(bytes("00fFa5"), Ok([0, 255, 0xa5]));
+        assert_eq!(text(&[0, 255, 0xa5]), "00ffa5");
         for wrong in ["", "00ffa", "00ffa5a5", "+1ffa5", "é0ffa", "00 ffa"] {
             assert_eq!(bytes::<3>(wrong), Err("not 6 hexadecimal digits".to_owned()), "{wrong}");
         }

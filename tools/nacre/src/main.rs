@@ -4,8 +4,10 @@ mod check;
 mod config;
 mod hex;
 mod id_block;
+mod keys;
 mod measure;
 mod table;
+mod verify;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -31,6 +33,11 @@ enum Command {
     IdBlock(id_block::Arguments),
     /// Computes the measurements that a confidential guest's reports must show
     Measure(measure::Arguments),
+    /// Makes the keys of the simulated platform, which is not confidential
+    Keys(keys::Arguments),
+    /// Checks a guest's attestation report and explains each step
+    #[command(after_help = verify::EXIT_CODES)]
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +46,11 @@ fn main() -> ExitCode {
         Command::Config(arguments) => text(config::run(&arguments)),
         Command::IdBlock(arguments) => text(id_block::run(&arguments)),
         Command::Measure(arguments) => text(measure::run(&arguments)),
+        Command::Keys(arguments) => text(keys::run(&arguments)),
+        Command::Verify(arguments) => verify::run(&arguments).unwrap_or_else(|error| {
+            eprintln!("nacre: {}", chain(&error));
+            (String::new(), ExitCode::from(2))
+        }),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as head.

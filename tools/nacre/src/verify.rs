@@ -1,0 +1,141 @@
+//! `nacre verify`: is this report from the guest that it should be from?
+
+mod certificates;
+mod plans;
+mod snp;
+mod verdict;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nacre_launch::Measurement;
+use thiserror::Error;
+
+use crate::{hex, id_block, measure};
+use certificates::{Certificates, CertificatesError};
+use verdict::Verdict;
+
+/// For the help text.
+pub const EXIT_CODES: &str = "\
+Exit status:
+  0  the report is accepted: every step is right
+  1  the report is refused: at least one step is wrong
+  2  nothing was checked: wrong usage, or a file can't be read";
+
+/// Checks the certificates, the signature, and what the report says, and explains each step. AMD's roots are trusted,
+/// and no others without --root
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The report, as the guest got it: 1184 bytes for SEV-SNP
+    report: PathBuf,
+    /// Certificates in PEM or DER: files, or folders with them. AMD's ARK and ASK are built in
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR|FILE")]
+    certs: Vec<PathBuf>,
+    /// The measurement that it must show: 96 hexadecimal digits; may be given several times, one must match
+    #[arg(long, value_parser = id_block::measurement, required_unless_present = "plan", conflicts_with = "plan")]
+    expect: Vec<Measurement>,
+    /// Takes the measurements from the plans of all sizes in this configuration file, or in the installed one
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    plan: Option<Option<PathBuf>>,
+    /// The report data that it must show: up to 128 hexadecimal digits, zeros follow
+    #[arg(long, value_parser = padded::<64>, value_name = "HEX")]
+    report_data: Option<[u8; 64]>,
+    /// The host data that it must show: up to 64 hexadecimal digits, zeros follow
+    #[arg(long, value_parser = padded::<32>, value_name = "HEX")]
+    host_data: Option<[u8; 32]>,
+    /// The policy that it must show; without this, one that forbids debugging and migration
+    #[arg(long, value_parser = number, value_name = "NUMBER")]
+    policy: Option<u64>,
+    /// The lowest versions: boot loader, TEE, SNP firmware, microcode, and on Turin FMC
+    #[arg(long, value_delimiter = ',', value_name = "B,T,S,M[,F]")]
+    min_tcb: Vec<u8>,
+    /// The SHA-384 of the ID key that it must show: 96 hexadecimal digits
+    #[arg(long, value_parser = hex::bytes::<48>, value_name = "HEX")]
+    id_key: Option<[u8; 48]>,
+    /// Trusts the root in this file instead of AMD's: for the simulated platform, which is not confidential
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Prints JSON: {accepted, tee, confidential, steps: [{name, result, found}]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// The text to print, and the exit status.
+///
+/// # Errors
+/// Nothing could be checked.
+pub fn run(arguments: &Arguments) -> Result<(String, ExitCode), Error> {
+    let verdict = check(arguments)?;
+    let text = if arguments.json { verdict.json() } else { verdict.text() };
+    Ok((text, if verdict.accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn check(arguments: &Arguments) -> Result<Verdict, Error> {
+    if !matches!(arguments.min_tcb.len(), 0 | 4 | 5) {
+        return Err(Error::MinTcb(arguments.min_tcb.len()));
+    }
+    let report = read(&arguments.report)?;
+    let certificates = Certificates::load(&arguments.certs)?;
+    let root = arguments.root.as_deref().map(Certificates::load_one).transpose()?;
+    let measurements = match &arguments.plan {
+        Some(config) => plans::of_all_sizes(config.as_deref())?,
+        None => plans::given(&arguments.expect),
+    };
+    Ok(snp::check(&report, &certificates, root.as_ref(), &measurements, arguments))
+}
+
+/// No report is larger; anything else is not read into memory.
+const MOST_BYTES: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = |source| Error::File { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(file)?.len() > MOST_BYTES {
+        return Err(Error::TooLarge(path.to_owned()));
+    }
+    fs::read(path).map_err(file)
+}
+
+fn padded<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let wrong = || format!("not an even number of hexadecimal digits, at most {}", 2 * N);
+    let given = hex::parse(text).ok_or_else(wrong)?;
+    let mut bytes = [0; N];
+    bytes.get_mut(..given.len()).ok_or_else(wrong)?.copy_from_slice(&given);
+    Ok(bytes)
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let number =
+        text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
+    number.map_err(|error| error.to_string())
+}
+
+/// Why nothing was checked.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file can't be read.
+    #[error("can't read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is larger than any report.
+    #[error("{0} is larger than any report")]
+    TooLarge(PathBuf),
+    /// The certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// There are no reference values.
+    #[error("can't compute the measurements of --plan")]
+    Plan(#[from] measure::Error),
+    /// The number of versions.
+    #[error("--min-tcb takes four versions, or five on Turin, not {0}")]
+    MinTcb(usize),
+}
+
+#[cfg(test)]
+mod tests;

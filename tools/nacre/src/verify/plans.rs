@@ -1,0 +1,52 @@
+//! The measurements that are acceptable.
+
+use std::path::Path;
+
+use nacre_configuration::Loaded;
+use nacre_launch::Measurement;
+
+use crate::measure::{self, TeeName, Wanted, references};
+
+/// A measurement that is acceptable.
+#[derive(Debug, Clone)]
+pub struct Acceptable {
+    /// The technology that has it; any, if not known.
+    pub tee: Option<TeeName>,
+    /// The measurement.
+    pub measurement: Measurement,
+    /// Whose it is, in words.
+    pub whose: String,
+}
+
+/// Those that were given.
+pub fn given(measurements: &[Measurement]) -> Vec<Acceptable> {
+    let acceptable = |measurement: &Measurement| Acceptable {
+        tee: None,
+        measurement: *measurement,
+        whose: "the expected one".to_owned(),
+    };
+    measurements.iter().map(acceptable).collect()
+}
+
+/// Those of all sizes that pods can have.
+///
+/// # Errors
+/// There are no plans.
+pub fn of_all_sizes(config: Option<&Path>) -> Result<Vec<Acceptable>, measure::Error> {
+    let loaded = config.map_or_else(Loaded::load, Loaded::load_from)?;
+    let configuration = loaded.configuration;
+    let memory_mib = configuration.confidential.memory_mib.as_slice().to_vec();
+    let mut list = Vec::new();
+    for tee in [TeeName::Snp, TeeName::Simulated] {
+        let wanted = Wanted { tee: Some(tee), memory_mib: memory_mib.clone(), ..Wanted::default() };
+        list.extend(references(&configuration, &wanted)?.into_iter().map(|reference| Acceptable {
+            tee: Some(tee),
+            measurement: reference.plan.measurement(),
+            whose: format!(
+                "that of a guest with {} vCPUs and {} MiB ({tee})",
+                reference.vcpus, reference.memory_mib
+            ),
+        }));
+    }
+    Ok(list)
+}

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::images::{GuestImages, ImagesError};
+use crate::mrtd::RuntimeMeasurements;
 use crate::plan::{LaunchPlan, Machine, PlanError, Stage0Error, Stage0Image, memory_of};
 use crate::policy::Policy;
 use crate::{command_line, devices};
@@ -73,6 +74,12 @@ impl Guest {
             Tee::Simulated => LaunchPlan::plain(stage0, images, &machine, policy),
         };
         Ok(plan?)
+    }
+
+    /// What stage0 extends a TDX guest's registers with: the same for all sizes.
+    #[must_use]
+    pub fn runtime_measurements(&self) -> RuntimeMeasurements {
+        RuntimeMeasurements::of(self.images.all())
     }
 
     /// Kernel, initrd and command line.

@@ -80,6 +80,12 @@ impl GuestImages {
         Images::new(self.entry, self.images.iter().copied(), memory)
     }
 
+    /// Every image, in the order of the hashes page.
+    #[must_use]
+    pub fn all(&self) -> &[Image] {
+        &self.images
+    }
+
     /// What the host puts into the shared window.
     #[must_use]
     pub fn shared(&self) -> &[SharedRange] {

@@ -9,7 +9,7 @@
 //! - [`GuestImages`] are kernel, initrd and command line: where they will be, and their hashes. They are not
 //!   measured by the security processor; stage0 checks them against a measured page.
 //! - [`LaunchPlan`] adds stage0, the machine's parameters and the CPUs' first states.
-//! - [`LaunchDigest`] computes what the SEV-SNP firmware computes.
+//! - [`LaunchDigest`] computes what the SEV-SNP firmware computes, [`Mrtd`] what a TDX module computes.
 //! - [`IdBlock`] and [`IdAuthentication`] bind a launch to the keys of whoever vouches for it.
 //! - [`dump`] writes a plan to files, for tools that are not ours.
 //!
@@ -33,6 +33,7 @@ pub mod dump;
 mod guest;
 mod id_block;
 mod images;
+mod mrtd;
 mod parts;
 mod plan;
 mod policy;
@@ -43,10 +44,11 @@ pub use digest::{CpuDigest, LaunchDigest, Measurement};
 pub use guest::{Guest, GuestError, GuestFiles, Tee};
 pub use id_block::{IdAuthentication, IdBlock, IdBlockError, IdKey, KeyDigest, PublicKey, SignedIdBlock};
 pub use images::{GuestImages, ImageSource, ImagesError, Kernel, KernelError, SharedRange};
+pub use mrtd::{Mrtd, RuntimeMeasurements};
 pub use parts::{Part, PartKind};
 pub use plan::{
-    HostData, LaunchPlan, Limits, Machine, PageKind, PageRange, PlanError, Stage0Error, Stage0Image,
-    memory_of,
+    HostData, LaunchPlan, Limits, Machine, Measurer, PageKind, PageRange, PlanError, Stage0Error,
+    Stage0Image, memory_of,
 };
 pub use policy::{Policy, PolicyError};
 pub use vcpus::{VcpuCounts, VcpusError};

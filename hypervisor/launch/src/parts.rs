@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use crate::abi::{PageInfo, Vmsa};
 use crate::digest::Measurement;
-use crate::plan::{LaunchPlan, PageKind};
+use crate::plan::{LaunchPlan, Measurer, PageKind};
 
 /// A range of pages or a CPU state, in launch order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,18 +40,27 @@ pub enum PartKind {
     Cpuid,
     /// The page that KVM builds of a CPU's state.
     Vmsa,
+    /// TDX: address and content are measured.
+    Measured,
+    /// TDX: the address is measured, the content is not.
+    Added,
 }
 
 impl LaunchPlan {
-    /// Every range of pages and then every CPU state, in launch order.
+    /// Every range of pages and then every CPU state that is measured, in launch order.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        let pages = self.pages().iter().map(|range| Part {
+        let measurer = self.measurer();
+        let measured_cpus = match measurer {
+            Measurer::Firmware => self.cpus(),
+            Measurer::TdxModule => &[],
+        };
+        let pages = self.pages().iter().map(move |range| Part {
             name: Cow::Borrowed(range.name()),
-            kind: range.kind().into(),
+            kind: PartKind::of(range.kind(), measurer),
             gpa: range.gpa(),
             content: Cow::Borrowed(range.content()),
         });
-        let cpus = self.cpus().iter().enumerate().map(|(index, cpu)| Part {
+        let cpus = measured_cpus.iter().enumerate().map(|(index, cpu)| Part {
             name: Cow::Owned(format!("cpu{index}")),
             kind: PartKind::Vmsa,
             gpa: PageInfo::VMSA_GPA,
@@ -82,10 +91,22 @@ impl Part<'_> {
 }
 
 impl PartKind {
+    const fn of(kind: PageKind, measurer: Measurer) -> Self {
+        match (measurer, kind) {
+            (Measurer::TdxModule, kind) if kind.is_measured() => Self::Measured,
+            (Measurer::TdxModule, _) => Self::Added,
+            (Measurer::Firmware, PageKind::Normal) => Self::Normal,
+            (Measurer::Firmware, PageKind::Zero) => Self::Zero,
+            (Measurer::Firmware, PageKind::Unmeasured) => Self::Unmeasured,
+            (Measurer::Firmware, PageKind::Secrets) => Self::Secrets,
+            (Measurer::Firmware, PageKind::Cpuid) => Self::Cpuid,
+        }
+    }
+
     /// Whether the content counts, or only the address.
     #[must_use]
     pub const fn measures_content(self) -> bool {
-        matches!(self, Self::Normal | Self::Zero | Self::Vmsa)
+        matches!(self, Self::Normal | Self::Zero | Self::Vmsa | Self::Measured)
     }
 
     /// As in the manifest.
@@ -98,18 +119,8 @@ impl PartKind {
             Self::Secrets => "secrets",
             Self::Cpuid => "cpuid",
             Self::Vmsa => "vmsa",
-        }
-    }
-}
-
-impl From<PageKind> for PartKind {
-    fn from(kind: PageKind) -> Self {
-        match kind {
-            PageKind::Normal => Self::Normal,
-            PageKind::Zero => Self::Zero,
-            PageKind::Unmeasured => Self::Unmeasured,
-            PageKind::Secrets => Self::Secrets,
-            PageKind::Cpuid => Self::Cpuid,
+            Self::Measured => "measured",
+            Self::Added => "added",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cpu_state::CpuState;
 use crate::digest::{LaunchDigest, Measurement};
 use crate::id_block::{IdBlockError, SignedIdBlock};
 use crate::images::{GuestImages, SharedRange};
+use crate::mrtd::Mrtd;
 use crate::policy::Policy;
 
 pub use check::Limits;
@@ -42,11 +43,21 @@ pub struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostData(pub [u8; 32]);
 
+/// Who measures what is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measurer {
+    /// The SEV-SNP firmware, or the software model of it.
+    Firmware,
+    /// The TDX module.
+    TdxModule,
+}
+
 /// Everything that is in a guest's memory before its first instruction, and everything that is measured.
 #[derive(Debug, Clone)]
 pub struct LaunchPlan {
     pages: Vec<PageRange>,
     cpus: Vec<CpuState>,
+    measurer: Measurer,
     memory: MemoryMap,
     shared: Vec<SharedRange>,
     policy: Policy,
@@ -91,7 +102,8 @@ impl LaunchPlan {
             added("stack", stack.start(), stack.end()),
         ];
         let (bit, cpu) = (PageBit::Shared(TDX_SHARED_BIT), CpuState::stage0_tdx);
-        Self::build(stage0, images, machine, Policy::default(), bit, cpu, pages)
+        let plan = Self::build(stage0, images, machine, Policy::default(), bit, cpu, pages)?;
+        Ok(Self { measurer: Measurer::TdxModule, ..plan })
     }
 
     /// The plan of a guest without confidential memory that starts in the same way.
@@ -133,6 +145,7 @@ impl LaunchPlan {
         Ok(Self {
             pages,
             cpus: (0..vcpus).map(cpu).collect(),
+            measurer: Measurer::Firmware,
             memory,
             shared: images.shared().to_vec(),
             policy,
@@ -167,6 +180,23 @@ impl LaunchPlan {
     /// The measurement of a launch that follows the plan.
     #[must_use]
     pub fn measurement(&self) -> Measurement {
+        match self.measurer {
+            Measurer::Firmware => self.launch_digest(),
+            Measurer::TdxModule => self.mrtd(),
+        }
+    }
+
+    fn mrtd(&self) -> Measurement {
+        let mut mrtd = Mrtd::new();
+        for range in &self.pages {
+            for (gpa, content) in range.pages() {
+                mrtd.add_page(gpa, range.kind().is_measured().then_some(content));
+            }
+        }
+        mrtd.finish()
+    }
+
+    fn launch_digest(&self) -> Measurement {
         let mut digest = LaunchDigest::new();
         for range in &self.pages {
             for (gpa, content) in range.pages() {
@@ -174,6 +204,12 @@ impl LaunchPlan {
             }
         }
         self.cpus.iter().fold(digest.into_cpus(), |digest, cpu| digest.add_cpu(cpu)).finish()
+    }
+
+    /// Who measures.
+    #[must_use]
+    pub const fn measurer(&self) -> Measurer {
+        self.measurer
     }
 
     /// The ranges of private memory, in the order in which they are added.
@@ -230,10 +266,14 @@ impl LaunchPlan {
         check::page_commands(&self.pages)
     }
 
-    /// How many commands the security processor gets, one for each page and each CPU.
+    /// How many commands the security processor gets, one for each page and each CPU. A TDX module does not measure CPUs.
     #[must_use]
     pub fn commands(&self) -> u64 {
-        check::page_commands(&self.pages) + u64::try_from(self.cpus.len()).unwrap_or(u64::MAX)
+        let cpus = match self.measurer {
+            Measurer::Firmware => u64::try_from(self.cpus.len()).unwrap_or(u64::MAX),
+            Measurer::TdxModule => 0,
+        };
+        self.page_count() + cpus
     }
 }
 

@@ -7,13 +7,27 @@ use nacre_launch::{GuestImages, LaunchPlan, Machine, Policy, Stage0Image, memory
 /// The numbers of vCPUs that are compared.
 pub const VCPUS: [u32; 4] = [1, 2, 4, 8];
 
-/// The plan of a guest with this many vCPUs.
+/// The plan of an SEV-SNP guest with this many vCPUs.
 pub fn plan(vcpus: u32) -> LaunchPlan {
-    let stage0 = (0..0x6000u32).map(|place| u8::try_from(place % 251).unwrap()).collect();
-    let stage0 = Stage0Image::new(stage0).unwrap();
-    let images = GuestImages::new(&kernel(), b"an initrd", "console=hvc0").unwrap();
-    let machine = Machine { vcpus, memory: memory_of(4 << 30).unwrap(), first_interrupt: 5, interrupts: 6 };
-    LaunchPlan::snp(&stage0, &images, &machine, Policy::default()).unwrap()
+    LaunchPlan::snp(&stage0(), &images(), &machine(vcpus), Policy::default()).unwrap()
+}
+
+/// The plan of a TDX guest with this many vCPUs.
+#[allow(dead_code)] // Not every calculator knows TDX.
+pub fn tdx_plan(vcpus: u32) -> LaunchPlan {
+    LaunchPlan::tdx(&stage0(), &images(), &machine(vcpus)).unwrap()
+}
+
+fn stage0() -> Stage0Image {
+    Stage0Image::new((0..0x4000u32).map(|place| u8::try_from(place % 251).unwrap()).collect()).unwrap()
+}
+
+fn images() -> GuestImages {
+    GuestImages::new(&kernel(), b"an initrd", "console=hvc0").unwrap()
+}
+
+fn machine(vcpus: u32) -> Machine {
+    Machine { vcpus, memory: memory_of(4 << 30).unwrap(), first_interrupt: 5, interrupts: 6 }
 }
 
 /// An ELF file with one segment of a page at 16 MiB.

@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use igvm::measurement::generate_snp_measurement;
+use igvm::measurement::{generate_snp_measurement, generate_tdx_measurement};
 use igvm::snp_defs::{SevSelector, SevVmsa};
 use igvm::{IgvmDirectiveHeader, IgvmInitializationHeader};
 use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType};
@@ -47,6 +47,19 @@ fn cpu(index: u64) -> SevVmsa {
 }
 
 fn directives(plan: &LaunchPlan) -> Vec<IgvmDirectiveHeader> {
+    let mut list = pages(plan);
+    for index in 0..u16::try_from(plan.cpus().len()).unwrap() {
+        list.push(IgvmDirectiveHeader::SnpVpContext {
+            gpa: 0xffff_ffff_f000,
+            compatibility_mask: MASK,
+            vp_index: index,
+            vmsa: Box::new(cpu(index.into())),
+        });
+    }
+    list
+}
+
+fn pages(plan: &LaunchPlan) -> Vec<IgvmDirectiveHeader> {
     let mut list = Vec::new();
     for range in plan.pages() {
         let data_type = match range.kind() {
@@ -66,14 +79,6 @@ fn directives(plan: &LaunchPlan) -> Vec<IgvmDirectiveHeader> {
             });
         }
     }
-    for index in 0..u16::try_from(plan.cpus().len()).unwrap() {
-        list.push(IgvmDirectiveHeader::SnpVpContext {
-            gpa: 0xffff_ffff_f000,
-            compatibility_mask: MASK,
-            vp_index: index,
-            vmsa: Box::new(cpu(index.into())),
-        });
-    }
     list
 }
 
@@ -85,6 +90,19 @@ fn igvm_measures_what_we_measure() {
             IgvmInitializationHeader::GuestPolicy { policy: plan.policy().bits(), compatibility_mask: MASK };
         let foreign = generate_snp_measurement(&[policy], &directives(&plan), MASK).unwrap();
         assert_eq!(foreign, plan.measurement().0, "{vcpus} vCPUs");
+    }
+}
+
+#[test]
+fn igvm_measures_a_tdx_guest_as_we_do() {
+    let mut seen = Vec::new();
+    for vcpus in fixture::VCPUS {
+        let plan = fixture::tdx_plan(vcpus);
+        assert!(plan.pages().iter().any(|range| range.kind() == PageKind::Unmeasured));
+        let foreign = generate_tdx_measurement(&pages(&plan), MASK).unwrap();
+        assert_eq!(foreign, plan.measurement().0, "{vcpus} vCPUs");
+        assert!(!seen.contains(&foreign), "the number of vCPUs is measured");
+        seen.push(foreign);
     }
 }
 

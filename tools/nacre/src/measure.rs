@@ -3,10 +3,11 @@
 mod explain;
 mod reference;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use nacre_configuration::Loaded;
-use nacre_launch::{LaunchPlan, dump};
+use nacre_launch::{LaunchPlan, RuntimeMeasurements, dump};
 use serde::Serialize;
 
 use crate::table;
@@ -81,7 +82,7 @@ fn write(plan: &LaunchPlan, folder: &Path) -> Result<(), Error> {
 fn rows(references: &[Reference]) -> String {
     let title = ["tee", "vCPUs", "MiB", "measured", "pages", "measurement"].map(str::to_owned);
     let row = |reference: &Reference| {
-        let Reference { tee, vcpus, memory_mib, plan } = reference;
+        let Reference { tee, vcpus, memory_mib, plan, .. } = reference;
         Some([
             tee.to_string(),
             vcpus.to_string(),
@@ -92,7 +93,14 @@ fn rows(references: &[Reference]) -> String {
         ])
     };
     let rows: Vec<_> = [Some(title)].into_iter().chain(references.iter().map(row)).collect();
-    table::lay_out(&rows)
+    let mut text = table::lay_out(&rows);
+    if let Some(RuntimeMeasurements { rtmr1, rtmr2 }) =
+        references.iter().find_map(|reference| reference.runtime)
+    {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\nRTMR1 {rtmr1}\nRTMR2 {rtmr2}\n");
+    }
+    text
 }
 
 fn json(references: &[Reference], wanted: &Wanted) -> String {

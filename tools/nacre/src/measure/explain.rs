@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
+use nacre_launch::RuntimeMeasurements;
+
 use super::Reference;
 use crate::table;
 
 /// A title and a line for each range of pages and each CPU.
 pub fn text(reference: &Reference) -> String {
-    let Reference { tee, vcpus, memory_mib, plan } = reference;
+    let Reference { tee, vcpus, memory_mib, plan, runtime } = reference;
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{tee}, vCPUs: {vcpus}, memory: {memory_mib} MiB");
@@ -20,6 +22,10 @@ pub fn text(reference: &Reference) -> String {
         rows.push(Some([number, name, part.kind.to_string(), gpa, len, hash]));
     }
     text.push_str(&table::lay_out(&rows));
+    if let Some(RuntimeMeasurements { rtmr1, rtmr2 }) = runtime {
+        let _ = writeln!(text, "RTMR1 {rtmr1}, by stage0: kernel and initrd");
+        let _ = writeln!(text, "RTMR2 {rtmr2}, by stage0: command line");
+    }
     let _ = writeln!(text, "measurement {}", plan.measurement());
     text
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use nacre_configuration::{Configuration, LoadError, values};
-use nacre_launch::{Guest, GuestError, GuestFiles, LaunchPlan, Policy, PolicyError, Tee, dump};
+use nacre_launch::{
+    Guest, GuestError, GuestFiles, LaunchPlan, Policy, PolicyError, RuntimeMeasurements, Tee, dump,
+};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -34,6 +36,8 @@ pub struct Wanted {
 pub enum TeeName {
     /// AMD SEV-SNP
     Snp,
+    /// Intel TDX
+    Tdx,
     /// The software model of it, which is not confidential
     Simulated,
 }
@@ -49,6 +53,8 @@ pub struct Reference {
     pub memory_mib: u32,
     /// All that is in its memory at the start.
     pub plan: LaunchPlan,
+    /// What stage0 adds at run time, on TDX.
+    pub runtime: Option<RuntimeMeasurements>,
 }
 
 /// The plans of all wanted sizes, vCPUs ascending within each size of memory.
@@ -71,10 +77,11 @@ pub fn references(configuration: &Configuration, wanted: &Wanted) -> Result<Vec<
     };
     let policy = Policy::new(confidential.policy.bits())?;
     let guest = guest(configuration, tee)?;
+    let runtime = (tee == TeeName::Tdx).then(|| guest.runtime_measurements());
     let each = memory.iter().flat_map(|memory| vcpus.iter().map(move |vcpus| (*vcpus, *memory)));
     each.map(|(vcpus, memory_mib)| {
         let plan = guest.plan(vcpus, memory_mib, policy)?;
-        Ok(Reference { tee, vcpus, memory_mib, plan })
+        Ok(Reference { tee, vcpus, memory_mib, plan, runtime })
     })
     .collect()
 }
@@ -112,8 +119,9 @@ impl TeeName {
     fn configured(tee: values::Tee) -> Result<Self, Error> {
         match tee {
             values::Tee::Snp => Ok(Self::Snp),
+            values::Tee::Tdx => Ok(Self::Tdx),
             values::Tee::Simulated => Ok(Self::Simulated),
-            values::Tee::None | values::Tee::Tdx => Err(Error::NotMeasured(tee)),
+            values::Tee::None => Err(Error::NotMeasured(tee)),
         }
     }
 }
@@ -122,6 +130,7 @@ impl From<TeeName> for Tee {
     fn from(tee: TeeName) -> Self {
         match tee {
             TeeName::Snp => Self::Snp,
+            TeeName::Tdx => Self::Tdx,
             TeeName::Simulated => Self::Simulated,
         }
     }
@@ -131,6 +140,7 @@ impl fmt::Display for TeeName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Snp => "snp",
+            Self::Tdx => "tdx",
             Self::Simulated => "simulated",
         })
     }

@@ -139,3 +139,20 @@ fn what_no_pod_has_is_refused_with_what_pods_have() {
     let error = measure(&folder, "--tee snp").unwrap_err();
     assert!(error.starts_with("can't read stage0"), "{error}");
 }
+
+#[test]
+fn a_tdx_guest_has_pages_only_and_registers() {
+    let folder = configured("");
+    let dump = folder.path().join("dump");
+    let text = measure(&folder, &format!("--tee tdx --vcpus 4 --explain --dump {}", dump.display())).unwrap();
+    assert!(text.contains("RTMR1 ") && text.contains("RTMR2 ") && text.contains(" added "), "{text}");
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(dump.join("manifest.json")).unwrap()).unwrap();
+    let kinds: Vec<_> =
+        manifest.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"measured") && kinds.contains(&"added"), "{kinds:?}");
+    assert!(kinds.iter().all(|kind| ["measured", "added"].contains(kind)), "{kinds:?}");
+    let rows: Value = serde_json::from_str(&measure(&folder, "--tee tdx --vcpus 4 --json").unwrap()).unwrap();
+    assert_eq!(rows[0]["tee"], "tdx");
+    assert!(text.contains(rows[0]["measurement"].as_str().unwrap()), "{text}");
+}

@@ -28,6 +28,8 @@ pub struct Configuration {
     pub log: Log,
     /// The folder of running pods.
     pub state: State,
+    /// What operators may do and see.
+    pub operator: Operator,
 }
 
 pub(crate) const SECTIONS: &[SectionDoc] = &[
@@ -40,6 +42,7 @@ pub(crate) const SECTIONS: &[SectionDoc] = &[
     Timeouts::DOC,
     Log::DOC,
     State::DOC,
+    Operator::DOC,
 ];
 
 section! {
@@ -180,5 +183,17 @@ impl Guest {
     #[must_use]
     pub fn appended_parameters(&self) -> String {
         format!("{STDIO_PARAMETER} {}", self.kernel_parameters.as_str()).trim_end().to_owned()
+    }
+}
+
+section! {
+    /// What operators may do and see with the command nacre.
+    struct Operator = "operator" {
+        /// `nacre console --shell` may start a shell in a pod's containers. Never in VMs with vm.tee = "snp" or "tdx".
+        shell: bool = false,
+        /// The unix socket on which `nacre metrics` serves Prometheus' text format, for root.
+        metrics_socket: AbsolutePath = AbsolutePath::known("/run/nacre-metrics.sock"),
+        /// The port on 127.0.0.1 on which `nacre metrics` serves the same, for everybody on the node; 0 for none.
+        metrics_port: Count<0, 65535> = Count(0),
     }
 }

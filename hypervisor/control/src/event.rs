@@ -20,6 +20,11 @@ pub enum Event {
         /// `CLOCK_MONOTONIC` in nanoseconds.
         ns: u64,
     },
+    /// The answer to [`crate::Request::TellConsole`].
+    ConsoleTail {
+        /// The last of the guest's console, made printable.
+        text: String,
+    },
     /// The guest connected to a port of the host. One descriptor comes along: the stream's other end.
     GuestConnected {
         /// One of [`crate::VsockConfig::host_ports`].

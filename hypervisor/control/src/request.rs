@@ -31,6 +31,8 @@ pub enum Request {
         /// The first sector of each extent to release.
         starts: Vec<u64>,
     },
+    /// What did the guest print last? Answered by [`crate::Event::ConsoleTail`].
+    TellConsole,
     /// Stop now, without asking the guest.
     Stop,
 }

@@ -129,7 +129,7 @@ fn events(args: &Args, channel: &Channel, moments: &mut Vec<Moment>) -> Result<S
                     channel.send(&Request::Stop, &[])?;
                 }
             }
-            Event::DiskGrown { .. } | Event::Stage0Did { .. } => {}
+            Event::ConsoleTail { .. } | Event::DiskGrown { .. } | Event::Stage0Did { .. } => {}
             Event::Stopped { reason, console_tail } => {
                 if args.no_console {
                     eprintln!("{console_tail}");

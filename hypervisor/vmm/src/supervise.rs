@@ -124,6 +124,9 @@ impl Supervisor<'_> {
         match request {
             Request::Stop => Some(StopReason::Requested { by: "the shim".to_owned() }),
             Request::Start(_) => Some(StopReason::Failed("a second start was asked for".to_owned())),
+            Request::TellConsole => {
+                self.send(&Event::ConsoleTail { text: machine.console_tail() }, &[]).err()
+            }
             Request::GrowDisk { disk, extents } => {
                 let extents = grow(machine, disk, &extents, files);
                 self.send(&Event::DiskGrown { disk, extents }, &[]).err()

@@ -28,6 +28,7 @@ mod forward;
 mod id;
 mod init;
 mod isolation;
+mod kernel_log;
 mod lock;
 mod log;
 mod marker;

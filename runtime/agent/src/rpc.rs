@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nacre_protocol::agent::*;
@@ -16,7 +17,8 @@ use nacre_protocol::health::{
 use nacre_protocol::health_ttrpc::{Health, create_health};
 use nacre_protocol::nacre::{
     AddVolumesRequest, AddVolumesResponse, ChangeTreeRequest, ChangeTreeResponse, ListProcessesRequest,
-    ListProcessesResponse, RemoveVolumesRequest, RemoveVolumesResponse,
+    ListProcessesResponse, ReadKernelLogRequest, ReadKernelLogResponse, RemoveVolumesRequest,
+    RemoveVolumesResponse,
 };
 use nacre_protocol::nacre_ttrpc::{Extension, create_extension};
 use nacre_protocol::protobuf::MessageField;
@@ -33,7 +35,7 @@ use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 use crate::process::Output;
 use crate::sandbox::Sandbox;
-use crate::{clock, copy_file, details, entropy, network};
+use crate::{clock, copy_file, details, entropy, kernel_log, network};
 
 /// The version of the protocol.
 const PROTOCOL_VERSION: &str = "0.0.1";
@@ -133,7 +135,7 @@ impl AgentService for Calls {
         if request.timeout == 0 {
             removal.await?;
         } else {
-            let limit = std::time::Duration::from_secs(request.timeout.into());
+            let limit = Duration::from_secs(request.timeout.into());
             tokio::time::timeout(limit, removal).await.map_err(|_| {
                 Failure::deadline(format!(
                     "container {} is not gone within the timeout",
@@ -482,6 +484,7 @@ impl Extension for Calls {
         let pids = processes.into_iter().filter_map(|pid| u32::try_from(pid.as_raw()).ok()).collect();
         Ok(ListProcessesResponse { pids, ..Default::default() })
     }
+
     async fn add_volumes(
         &self,
         _: &TtrpcContext,
@@ -513,5 +516,15 @@ impl Extension for Calls {
         let changed = changed.unwrap_or_else(|error| Err(Failure::internal("ChangeTree", &error)));
         self.told("ChangeTree", changed)?;
         Ok(ChangeTreeResponse::default())
+    }
+
+    async fn read_kernel_log(
+        &self,
+        _: &TtrpcContext,
+        request: ReadKernelLogRequest,
+    ) -> ttrpc::Result<ReadKernelLogResponse> {
+        let wait = Duration::from_millis(request.wait_millis.into());
+        let read = kernel_log::read(request.from, wait).await;
+        self.told("ReadKernelLog", read.doing("read the kernel's messages"))
     }
 }

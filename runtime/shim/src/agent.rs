@@ -1,11 +1,16 @@
 //! The guest's agent: typed calls with deadlines that also end when the VM does.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use nacre_operator::CallCount;
 use nacre_protocol::agent as wire;
 use nacre_protocol::agent_ttrpc::AgentServiceClient;
-use nacre_protocol::nacre::{AddVolumesRequest, ChangeTreeRequest, ListProcessesRequest};
+use nacre_protocol::nacre::{
+    AddVolumesRequest, ChangeTreeRequest, ListProcessesRequest, ReadKernelLogRequest, ReadKernelLogResponse,
+};
 use nacre_protocol::nacre_ttrpc::ExtensionClient;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -81,6 +86,8 @@ pub struct Agent {
     extension: ExtensionClient,
     deadline: Duration,
     stopped: watch::Receiver<Option<Stopped>>,
+    /// Guards the counts of all clones; held for an addition or a copy.
+    calls: Arc<Mutex<BTreeMap<&'static str, CallCount>>>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -143,7 +150,7 @@ impl Agent {
     pub fn new(stream: UnixStream, deadline: Duration, stopped: watch::Receiver<Option<Stopped>>) -> Self {
         let client = Client::new(Socket::new(stream));
         let (service, extension) = (AgentServiceClient::new(client.clone()), ExtensionClient::new(client));
-        Self { service, extension, deadline, stopped }
+        Self { service, extension, deadline, stopped, calls: Arc::default() }
     }
 
     /// Waits for the end of a process: its exit code, or 128 and the number of the signal.
@@ -215,15 +222,70 @@ impl Agent {
         Ok(self.within("get_diagnostic_data", call).await?.data)
     }
 
+    /// The version of the agent.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn version(&self) -> Result<String, AgentError> {
+        let request = wire::GuestDetailsRequest::default();
+        let call = self.service.get_guest_details(context::Context::default(), &request);
+        let details = self.within("get_guest_details", call).await?;
+        Ok(details.agent_details.into_option().unwrap_or_default().version)
+    }
+
+    /// The guest's numbers in Prometheus' text format.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn metrics(&self) -> Result<String, AgentError> {
+        let request = wire::GetMetricsRequest::default();
+        let call = self.service.get_metrics(context::Context::default(), &request);
+        Ok(self.within("get_metrics", call).await?.metrics)
+    }
+
+    /// Messages of the guest's kernel from a number on. Without one the agent waits for it up to `wait`.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; Kata's agent does not have this call.
+    pub async fn kernel_log(&self, from: u64, wait: Duration) -> Result<ReadKernelLogResponse, AgentError> {
+        let wait = wait.min(self.deadline / 2);
+        let wait_millis = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let request = ReadKernelLogRequest { from, wait_millis, ..Default::default() };
+        let call = self.extension.read_kernel_log(context::Context::default(), &request);
+        let answer = tokio::time::timeout(self.deadline, self.unless_gone("read_kernel_log", call)).await;
+        // Not counted: how long it takes says nothing.
+        answer.unwrap_or(Err(AgentError::Deadline {
+            call: "read_kernel_log",
+            seconds: self.deadline.as_secs(),
+        }))
+    }
+
+    /// How often each call was made.
+    pub fn calls(&self) -> BTreeMap<String, CallCount> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
     async fn within<T>(
         &self,
         call: &'static str,
         answer: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, AgentError> {
-        match tokio::time::timeout(self.deadline, self.unless_gone(call, answer)).await {
+        let begun = Instant::now();
+        let answer = match tokio::time::timeout(self.deadline, self.unless_gone(call, answer)).await {
             Ok(answer) => answer,
             Err(_) => Err(AgentError::Deadline { call, seconds: self.deadline.as_secs() }),
-        }
+        };
+        self.count(call, begun.elapsed(), answer.is_ok());
+        answer
+    }
+
+    fn count(&self, call: &'static str, took: Duration, good: bool) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = calls.entry(call).or_default();
+        calls.count += 1;
+        calls.failed += u64::from(!good);
+        calls.seconds += took.as_secs_f64();
     }
 
     async fn unless_gone<T>(

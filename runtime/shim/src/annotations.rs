@@ -19,6 +19,13 @@ pub const HOST_DATA: &str = "io.nacre.host-data";
 /// CPU shares of the pod, 1024 for each CPU that its containers request, on its sandbox.
 pub const SANDBOX_CPU_SHARES: &str = "io.kubernetes.cri.sandbox-cpu-shares";
 
+/// The pod's namespace, name and unique id in Kubernetes, on its sandbox.
+pub const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+/// See [`SANDBOX_NAMESPACE`].
+pub const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
+/// See [`SANDBOX_NAMESPACE`].
+pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
+
 const SANDBOX_ID: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
 const CONTAINER_TYPE: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 

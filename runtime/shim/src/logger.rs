@@ -9,16 +9,24 @@ use std::sync::Mutex;
 use nacre_configuration::values::LogLevel;
 use slog::{Drain, Level, Logger, o};
 
+use crate::recent::Recent;
+
 /// containerd's fifo, in the bundle, which is the shim's working directory.
 const FIFO: &str = "log";
 
 /// A logger for a pod. Without containerd's fifo (a shim that is started by hand) it goes to stderr.
-pub fn logger(level: LogLevel, namespace: &str, sandbox: &str, file: Option<&Path>) -> Logger {
+pub fn logger(
+    level: LogLevel,
+    namespace: &str,
+    sandbox: &str,
+    file: Option<&Path>,
+    recent: Recent,
+) -> Logger {
     // Read and write: opening does not wait for containerd, and its restart does not break the fifo. What does not
     // fit while nobody reads is dropped: a log must not stop a pod.
     let fifo = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(FIFO).ok();
     let file = file.and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());
-    let output = Output { line: Vec::new(), fifo, file };
+    let output = Output { line: Vec::new(), fifo, file, recent };
     let drain = slog_json::Json::new(output).add_default_keys().set_newlines(true).build();
     let drain = Mutex::new(drain).map(slog::Fuse);
     let level = match level {
@@ -37,6 +45,7 @@ struct Output {
     line: Vec<u8>,
     fifo: Option<File>,
     file: Option<File>,
+    recent: Recent,
 }
 
 impl Write for Output {
@@ -46,6 +55,7 @@ impl Write for Output {
             if let Some(file) = &mut self.file {
                 let _ = file.write_all(&self.line);
             }
+            self.recent.add(&String::from_utf8_lossy(&self.line));
             let _ = match &mut self.fifo {
                 Some(fifo) => fifo.write(&self.line).map(drop),
                 None => io::stderr().write_all(&self.line),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nacre_configuration::Configuration;
 use slog::{Logger, debug};
 use tokio::sync::watch as signal;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub use create::NewContainer;
 
@@ -22,7 +22,9 @@ use crate::error::TaskError;
 use crate::events::{Publisher, TaskExit};
 use crate::id::Id;
 use crate::machine::Machine;
+use crate::operator::Desk;
 use crate::process::{Exit, Process};
+use crate::recent::Recent;
 use crate::state::StateFolder;
 use crate::timeline::Timeline;
 use crate::volumes::Volumes;
@@ -49,6 +51,8 @@ pub struct Pod {
     timeline: Mutex<Arc<Timeline>>,
     /// Guards the tasks that watch processes; they end with the pod.
     tasks: Mutex<JoinSet<()>>,
+    /// Where operators ask.
+    desk: Desk,
     end: signal::Sender<bool>,
 }
 
@@ -75,8 +79,15 @@ impl Pod {
             machine: Mutex::default(),
             timeline: Mutex::default(),
             tasks: Mutex::default(),
+            desk: Desk::default(),
             end: signal::Sender::new(false),
         }
+    }
+
+    /// With the log's last messages, for operators.
+    pub fn remembering(mut self, recent: Recent) -> Self {
+        self.desk = Desk::new(recent);
+        self
     }
 
     /// The container with this name.
@@ -106,6 +117,7 @@ impl Pod {
 
     /// Ends the VM, announces what ended with it, and leaves nothing on the host.
     pub async fn tear_down(&self) {
+        self.desk.close();
         let machine = lock(&self.machine).take();
         if let Some(machine) = machine {
             machine.end().await;
@@ -113,11 +125,45 @@ impl Pod {
         }
     }
 
+    /// Where operators ask.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// The log.
+    pub(crate) fn log(&self) -> &Logger {
+        &self.log
+    }
+
+    /// containerd's namespace.
+    pub(crate) fn namespace(&self) -> &Id {
+        &self.namespace
+    }
+
+    /// The sandbox's name.
+    pub(crate) fn sandbox(&self) -> &Id {
+        &self.sandbox
+    }
+
+    /// All containers that are made.
+    pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
+        lock(&self.containers).values().flatten().cloned().collect()
+    }
+
+    /// The moments of the launch that are reached.
+    pub(crate) fn moments(&self) -> BTreeMap<String, u64> {
+        lock(&self.timeline).so_far()
+    }
+
     fn configuration(&self) -> Result<&Configuration, TaskError> {
         self.configuration.as_ref().map_err(|message| TaskError::Configuration(message.clone()))
     }
 
-    fn machine(&self) -> Result<Arc<Machine>, TaskError> {
+    /// The VM with its agent.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn machine(&self) -> Result<Arc<Machine>, TaskError> {
         lock(&self.machine).clone().ok_or_else(|| TaskError::NoMachine(self.sandbox.to_string()))
     }
 
@@ -153,10 +199,10 @@ impl Pod {
     }
 
     /// Runs a task that ends with the pod at the latest.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn(task)
     }
 }
 

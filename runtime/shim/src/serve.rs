@@ -23,6 +23,7 @@ use crate::id::Id;
 use crate::inherit::inherited;
 use crate::logger::logger;
 use crate::pod::Pod;
+use crate::recent::Recent;
 use crate::service::Service;
 use crate::start::{EVENTS_ADDRESS, LISTENER_FD, socket_path};
 use crate::state::StateFolder;
@@ -84,6 +85,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let sandbox = Role::of(&spec)?.sandbox(&id).clone();
     drop(spec);
     let configuration = Configuration::load().map_err(|error| chain(&error));
+    let recent = Recent::default();
     let log = {
         let level = configuration.as_ref().map_or(LogLevel::Info, |configuration| configuration.log.level);
         let level = if flags.debug { LogLevel::Debug } else { level };
@@ -92,7 +94,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
             let folder = StateFolder::of(&configuration.state.path, &namespace, &sandbox);
             folder.create().ok().map(|()| folder.file("shim.log"))
         });
-        logger(level, namespace.as_str(), sandbox.as_str(), file.as_deref())
+        logger(level, namespace.as_str(), sandbox.as_str(), file.as_deref(), recent.clone())
     };
     if let Err(message) = &configuration {
         error!(log, "configuration is wrong"; "error" => message);
@@ -102,8 +104,8 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let address = std::env::var(EVENTS_ADDRESS).unwrap_or_default();
     let forwarding = tokio::spawn(waiting.forward(address, log.clone()));
     let socket = socket_path(&flags.socket).to_owned();
-    let pod =
-        Arc::new(Pod::new(namespace, sandbox, socket.clone(), configuration, events.clone(), log.clone()));
+    let pod = Pod::new(namespace, sandbox, socket.clone(), configuration, events.clone(), log.clone());
+    let pod = Arc::new(pod.remembering(recent));
 
     let service: Arc<dyn containerd_shim_protos::shim_async::Task + Send + Sync> =
         Arc::new(Service::new(pod.clone(), log.clone()));

@@ -1,6 +1,7 @@
 //! A pod whose VMM and agent are fakes: the other ends of their sockets.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use containerd_shim_protos::shim::event::Envelope;
 use nacre_configuration::Configuration;
-use nacre_control::{Channel, Event, StopReason};
+use nacre_control::{Channel, Event, Request, StopReason};
 use nacre_protocol::agent as wire;
 use nacre_protocol::agent_ttrpc::{AgentService, create_agent_service};
+use nacre_protocol::nacre::{
+    KernelMessage, ListProcessesRequest, ListProcessesResponse, ReadKernelLogRequest, ReadKernelLogResponse,
+};
+use nacre_protocol::nacre_ttrpc::{Extension, create_extension};
 use nacre_protocol::protobuf::well_known_types::empty::Empty;
 use slog::{Discard, Logger, o};
 use tempfile::TempDir;
@@ -64,6 +69,19 @@ impl FakeVmm {
         self.process.kill().unwrap();
     }
 
+    /// Waits until the shim asks what the guest printed, and answers.
+    pub async fn expect_console_question(&self, text: &str) {
+        let channel = self.channel.as_ref().unwrap();
+        let channel = channel.as_fd().try_clone_to_owned().unwrap();
+        let answer = Event::ConsoleTail { text: text.into() };
+        let serve = move || {
+            let channel = Channel::from_fd(channel);
+            assert_eq!(channel.receive::<Request>().unwrap().0, Request::TellConsole);
+            channel.send(&answer, &[]).unwrap();
+        };
+        tokio::task::spawn_blocking(serve).await.unwrap();
+    }
+
     /// The VMM is killed.
     pub fn die(&mut self) {
         self.channel = None;
@@ -82,6 +100,8 @@ impl Drop for FakeVmm {
 #[derive(Default)]
 pub struct FakeAgent {
     exits: Mutex<HashMap<String, watch::Sender<Option<i32>>>>,
+    /// Messages of the guest's kernel.
+    pub kernel: Mutex<Vec<KernelMessage>>,
     /// Calls in their order.
     pub calls: Mutex<Vec<String>>,
     /// Calls that get no answer.
@@ -184,6 +204,15 @@ impl AgentService for FakeAgent {
         Ok(wire::WaitProcessResponse { status, ..Default::default() })
     }
 
+    async fn get_guest_details(
+        &self,
+        _: &TtrpcContext,
+        _: wire::GuestDetailsRequest,
+    ) -> ttrpc::Result<wire::GuestDetailsResponse> {
+        self.called("details", "").await?;
+        Ok(wire::GuestDetailsResponse::default())
+    }
+
     async fn get_oom_event(
         &self,
         _: &TtrpcContext,
@@ -193,6 +222,30 @@ impl AgentService for FakeAgent {
         oom.wait_for(Option::is_some).await.unwrap();
         self.exit("oom").send_replace(None);
         Ok(wire::OOMEvent { container_id: "web".into(), ..Default::default() })
+    }
+}
+
+#[async_trait]
+impl Extension for FakeAgent {
+    async fn list_processes(
+        &self,
+        _: &TtrpcContext,
+        r: ListProcessesRequest,
+    ) -> ttrpc::Result<ListProcessesResponse> {
+        self.called("processes", &r.container_id).await?;
+        Ok(ListProcessesResponse::default())
+    }
+
+    async fn read_kernel_log(
+        &self,
+        _: &TtrpcContext,
+        r: ReadKernelLogRequest,
+    ) -> ttrpc::Result<ReadKernelLogResponse> {
+        self.called("kernel", "").await?;
+        let all = self.kernel.lock().unwrap().clone();
+        let next = all.len().try_into().unwrap();
+        let messages = all.into_iter().skip(r.from.try_into().unwrap()).collect();
+        Ok(ReadKernelLogResponse { messages, next, ..Default::default() })
     }
 }
 
@@ -216,7 +269,8 @@ impl World {
         let once = futures::stream::iter([Ok(server_end)]);
         let mut server = Server::new()
             .add_listener(Listener::new(futures::StreamExt::chain(once, futures::stream::pending())))
-            .register_service(create_agent_service(agent.clone()));
+            .register_service(create_agent_service(agent.clone()))
+            .register_service(create_extension(agent.clone()));
         server.start().await.unwrap();
 
         let listener = UnixListener::bind(state.vsock()).unwrap();

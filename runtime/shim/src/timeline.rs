@@ -63,12 +63,27 @@ impl Timeline {
         }
     }
 
+    /// The moments that are reached, by their names.
+    pub fn so_far(&self) -> BTreeMap<String, u64> {
+        let Ok(moments) = self.moments.lock() else { return BTreeMap::new() };
+        named(moments.as_ref().unwrap_or(&BTreeMap::new()))
+    }
+
     /// The whole launch; only the first call gets it.
     pub fn finish(&self, id: &str, namespace: &str, vcpus: u8, memory_mib: u32) -> Option<Launch> {
         let moments = self.moments.lock().ok()?.take()?;
-        let moments = moments.into_iter().map(|(t, ns)| (format!("T{t}"), ns)).collect();
-        Some(Launch { id: id.into(), namespace: namespace.into(), vcpus, memory_mib, moments })
+        Some(Launch {
+            id: id.into(),
+            namespace: namespace.into(),
+            vcpus,
+            memory_mib,
+            moments: named(&moments),
+        })
     }
+}
+
+fn named(moments: &BTreeMap<u8, u64>) -> BTreeMap<String, u64> {
+    moments.iter().map(|(t, ns)| (format!("T{t}"), *ns)).collect()
 }
 
 impl Launch {

@@ -67,6 +67,8 @@ struct Shared {
     grown: Mutex<Option<oneshot::Sender<Grown>>>,
     /// Who waits for the agent.
     agent: Mutex<Option<oneshot::Sender<UnixStream>>>,
+    /// Who waits for what the guest printed last.
+    console: Mutex<Vec<oneshot::Sender<String>>>,
 }
 
 impl Vmm {
@@ -166,6 +168,22 @@ impl Vmm {
     /// The VMM is gone.
     pub async fn release(&self, starts: Vec<u64>) -> Result<(), VmmError> {
         self.send(&Request::ReleaseExtents { disk: LAYER_DISK, starts }, &[]).await
+    }
+
+    /// What the guest printed last.
+    ///
+    /// # Errors
+    /// The VMM is gone.
+    pub async fn console_tail(&self) -> Result<String, VmmError> {
+        let (sender, answer) = oneshot::channel();
+        if let Ok(mut console) = self.shared.console.lock() {
+            console.push(sender);
+        }
+        self.send(&Request::TellConsole, &[]).await?;
+        tokio::select! {
+            Ok(text) = answer => Ok(text),
+            stopped = self.ended() => Err(VmmError::Stopped(stopped)),
+        }
     }
 
     /// Returns when the VMM has ended.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nacre_configuration::Configuration;
+use nacre_operator::Device;
 use nacre_protocol::AGENT_PORT;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use slog::{Logger, warn};
@@ -16,6 +17,7 @@ use super::{Machine, Traces};
 use crate::agent::Agent;
 use crate::error::{TaskError, chain};
 use crate::network::{Forwarder, GuestNetwork, PodNetwork};
+use crate::operator;
 use crate::size::Size;
 use crate::state::{ProcessIdentity, State, StateFolder};
 use crate::timeline::Timeline;
@@ -37,6 +39,7 @@ pub struct Launched {
     forwarder: Option<Forwarder>,
     size: Size,
     traces: Traces,
+    devices: Vec<Device>,
 }
 
 /// The agent of a guest that boots.
@@ -63,9 +66,9 @@ impl Launched {
         let size = Size::of(spec, configuration)?;
         let mut traces = Traces::new(folder, log)?;
         match launch(spec, configuration, size, &mut traces, state, timeline).await {
-            Ok((vmm, coming, network)) => {
+            Ok((vmm, coming, network, devices)) => {
                 let forwarder = forwarder(spec, &traces).await;
-                Ok(Self { vmm, coming, network, forwarder, size, traces })
+                Ok(Self { vmm, coming, network, forwarder, size, traces, devices })
             }
             Err(error) => {
                 traces.remove().await;
@@ -77,6 +80,21 @@ impl Launched {
     /// The VMM, for layers to be added while the guest boots, and the agent to come.
     pub fn parts(&mut self) -> (&Vmm, &mut ComingAgent) {
         (&self.vmm, &mut self.coming)
+    }
+
+    /// The size.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The VMM's process.
+    pub fn vmm_pid(&self) -> u32 {
+        self.vmm.pid()
+    }
+
+    /// What the VM has, for operators.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// The machine, with the agent's stream.
@@ -103,7 +121,7 @@ async fn launch(
     traces: &mut Traces,
     state: State,
     timeline: Arc<Timeline>,
-) -> Result<(Vmm, ComingAgent, GuestNetwork), TaskError> {
+) -> Result<(Vmm, ComingAgent, GuestNetwork, Vec<Device>), TaskError> {
     let network = match network_namespace(spec) {
         Some(namespace) => traces.join_network(namespace).await?,
         None => PodNetwork::default(),
@@ -125,10 +143,11 @@ async fn launch(
     traces.record(State { vmm: ProcessIdentity::of(pid), ..state })?;
 
     let (request, files) = plan.request();
+    let devices = operator::devices(&request);
     vmm.send(&request, &files).await?;
     let deadline = Instant::now() + configuration.timeouts.start_seconds.duration();
     // Here our taps are closed: the VMM has them, and a tap goes with its last descriptor.
-    Ok((vmm, ComingAgent { announced, deadline, socket }, GuestNetwork::from(network)))
+    Ok((vmm, ComingAgent { announced, deadline, socket }, GuestNetwork::from(network), devices))
 }
 
 impl ComingAgent {

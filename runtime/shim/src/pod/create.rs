@@ -16,6 +16,7 @@ use crate::events::{TaskCreate, TaskIO};
 use crate::id::Id;
 use crate::layers::{self, LayersError};
 use crate::machine::{Launched, Machine};
+use crate::operator;
 use crate::process::Process;
 use crate::spec::{self, Prepared};
 use crate::state::{ProcessIdentity, State};
@@ -140,6 +141,7 @@ impl Pod {
                 Ok(container)
             }
             Err(error) => {
+                self.desk.close();
                 machine.end().await;
                 Err(error)
             }
@@ -162,7 +164,7 @@ impl Pod {
 
     /// Starts the VM, and meanwhile gets the first container's layers ready.
     async fn boot(
-        &self,
+        self: &Arc<Self>,
         new: Option<&NewContainer>,
         spec: &Spec,
         role: &Role,
@@ -182,7 +184,9 @@ impl Pod {
             }
         };
         let log = self.log.clone();
-        let mut launched = Launched::start(spec, configuration, folder, state, timeline.clone(), log).await?;
+        let mut launched =
+            Launched::start(spec, configuration, folder.clone(), state, timeline.clone(), log).await?;
+        operator::open(self, &folder, operator::about(self, configuration, spec, &launched));
 
         // Both at once: the guest boots while layers are found or made.
         let (vmm, agent) = launched.parts();
@@ -197,6 +201,7 @@ impl Pod {
         let ((sectors, read_only), stream) = match tokio::try_join!(grown, stream) {
             Ok(both) => both,
             Err(error) => {
+                self.desk.close();
                 launched.end().await;
                 return Err(error);
             }
@@ -206,6 +211,7 @@ impl Pod {
         match machine.create_sandbox(&self.sandbox, role, spec).await {
             Ok(()) => Ok((machine, sectors, read_only)),
             Err(error) => {
+                self.desk.close();
                 machine.end().await;
                 Err(error)
             }

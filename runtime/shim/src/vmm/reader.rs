@@ -128,6 +128,12 @@ impl Reader {
                     let _ = waiting.send(extents);
                 }
             }
+            Event::ConsoleTail { text } => {
+                let waiting = self.shared.console.lock().map(|mut console| std::mem::take(&mut *console));
+                for waiting in waiting.into_iter().flatten() {
+                    let _ = waiting.send(text.clone());
+                }
+            }
             Event::GuestConnected { .. } | Event::Stage0Did { .. } | Event::Stopped { .. } => {}
         }
     }
@@ -141,6 +147,9 @@ impl Shared {
         }
         if let Ok(mut agent) = self.agent.lock() {
             agent.take();
+        }
+        if let Ok(mut console) = self.console.lock() {
+            console.clear();
         }
     }
 }

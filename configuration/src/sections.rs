@@ -109,6 +109,9 @@ section! {
         id_block: OptionalPath = OptionalPath::default(),
         /// The authentication of the ID block, 4096 bytes. Needed if there is an ID block.
         id_auth: OptionalPath = OptionalPath::default(),
+        /// The key with which the simulated platform signs reports, as `nacre keys` makes it. Without the file there are no
+        /// reports.
+        simulated_key: AbsolutePath = AbsolutePath::known("/var/lib/nacre/simulated/vcek.key"),
         /// Where the 32 bytes of host data come from, which are in the guest's reports and not in its measurement.
         host_data: HostDataSource = HostDataSource::None,
     }

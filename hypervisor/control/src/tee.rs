@@ -35,7 +35,10 @@ pub struct IdBlockFiles {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TeePlatform {
     /// The VMM itself, with a software model of the security processor. Not confidential.
-    Simulated,
+    Simulated {
+        /// The key with which it signs reports, as PEM; without it there are none.
+        key: Option<FileIndex>,
+    },
     /// AMD SEV-SNP.
     Snp {
         /// The opened `/dev/sev`; `None` where the host has none, which the VMM names among what else is missing.
@@ -48,7 +51,7 @@ impl TeePlatform {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Simulated => "simulated",
+            Self::Simulated { .. } => "simulated",
             Self::Snp { .. } => "snp",
         }
     }

@@ -72,6 +72,12 @@ impl IdBlock {
         SignedIdBlock { block: *self, authentication: Box::new(authentication) }
     }
 
+    /// The owner's numbers: family, image, security version.
+    #[must_use]
+    pub const fn identity(&self) -> ([u8; 16], [u8; 16], u32) {
+        (self.0.family_id, self.0.image_id, self.0.guest_svn)
+    }
+
     /// The measurement that a launch must have.
     #[must_use]
     pub const fn measurement(&self) -> Measurement {

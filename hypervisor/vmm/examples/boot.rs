@@ -201,7 +201,7 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
     let initrd = add(File::open(&args.initrd)?.into())?;
     let tee = match &args.stage0 {
         Some(path) => Some(TeeConfig {
-            platform: TeePlatform::Simulated,
+            platform: TeePlatform::Simulated { key: None },
             stage0: add(File::open(path)?.into())?,
             policy: 0x3_0000,
             host_data: [0; 32],

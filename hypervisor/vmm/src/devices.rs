@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
-use nacre_control::{Backing, DiskConfig, NetConfig, VmConfig};
+use nacre_control::{Backing, DiskConfig, NetConfig, TeeConfig, TeePlatform, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
 use nacre_devices::{
@@ -21,6 +21,7 @@ use nacre_launch::devices;
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_VERSION};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
+use crate::attester;
 use crate::files::{Files, FilesError};
 use crate::memory::GuestMemory;
 use crate::reports::{Report, Reporter, moment};
@@ -194,10 +195,14 @@ impl Builder<'_> {
         let cid = config.vsock.guest_cid;
         let guest_cid = vsock::GuestCid::try_from(cid).map_err(|_| DeviceError::ContextId(cid))?;
         let reporter = reporter.clone();
+        let mut host_ports = config.vsock.host_ports.clone();
+        if matches!(&config.tee, Some(TeeConfig { platform: TeePlatform::Simulated { .. }, .. })) {
+            host_ports.push(attester::PORT);
+        }
         let config = vsock::Config {
             guest_cid,
             listener: UnixListener::from(listener),
-            host_ports: config.vsock.host_ports.clone(),
+            host_ports,
             events: Box::new(move |event| {
                 reporter.send(match event {
                     vsock::Event::FirstPacket => Report::Reached(moment(9)),

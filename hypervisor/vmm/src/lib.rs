@@ -12,6 +12,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod attester;
 pub mod boot;
 pub mod cpu;
 pub mod devices;

@@ -1,6 +1,7 @@
 //! A virtual machine: made from a configuration and its files, then run.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
@@ -12,6 +13,7 @@ use nacre_devices::{EventFd, EventLoop, SharedMemory, Worker};
 use nacre_launch::{command_line, devices as places};
 use nacre_stage0_abi::AddressRange;
 
+use crate::attester::{self, Attester};
 use crate::boot::{BootError, BootSource};
 use crate::cpu::{self, CpuError, Exits};
 use crate::devices::{DeviceError, Devices};
@@ -91,6 +93,7 @@ pub enum MachineError {
 pub struct Machine {
     /// Control over the disks, in their order.
     pub disks: Vec<BlockHandle>,
+    attester: Option<Arc<Attester>>,
     console_tail: ConsoleTail,
     console_stopper: EventFd,
     // These live as long as the CPUs' threads, which end with the process.
@@ -137,7 +140,7 @@ impl Machine {
         let (kind, confidential): (_, Option<Arc<dyn SharedMemory>>) = match config.tee.as_ref() {
             None => (Kind::Ordinary, None),
             // Its memory is all shared, but its drivers see what a confidential machine's see.
-            Some(TeeConfig { platform: TeePlatform::Simulated, .. }) => {
+            Some(TeeConfig { platform: TeePlatform::Simulated { .. }, .. }) => {
                 (Kind::Ordinary, Some(Arc::new(AllShared)))
             }
             Some(TeeConfig { platform: TeePlatform::Snp { sev }, .. }) => {
@@ -167,7 +170,7 @@ impl Machine {
         let (prepared, moment_placed) = prepared?;
         moments.push(moment_placed);
         let stage0 = matches!(prepared, Prepared::Measured(_));
-        let Ready { cpus, placed, private } = prepared.launch(&vm, cpus, &memory)?;
+        let Ready { cpus, placed, private, attester } = prepared.launch(&vm, cpus, &memory)?;
         if let Some(private) = &private {
             awaited.arrived(Arc::clone(private));
         }
@@ -187,6 +190,7 @@ impl Machine {
         }
         Ok(Self {
             disks: devices.disks,
+            attester,
             console_tail: devices.console_tail,
             console_stopper,
             _vm: vm,
@@ -201,6 +205,17 @@ impl Machine {
     pub fn stop_console(&self) {
         // Fails only when the counter is full, which ends the thread as well.
         let _ = self.console_stopper.write(1);
+    }
+
+    /// Serves a connection of the guest's that is for the simulated platform; gives any other one back.
+    pub fn serve_reports(&self, port: u32, stream: UnixStream) -> Option<UnixStream> {
+        match &self.attester {
+            Some(attester) if port == attester::PORT => {
+                attester.serve(stream);
+                None
+            }
+            _ => Some(stream),
+        }
     }
 
     /// The last lines of the console, printable.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use nacre_attestation::{KeyError, SoftwareVcek};
 use nacre_control::{IdBlockFiles, TeeConfig, TeePlatform, VmConfig};
 use nacre_launch::{
     Guest, GuestError, GuestFiles, HostData, IdBlockError, ImageSource, LaunchPlan, PageKind, PageRange,
@@ -53,6 +54,9 @@ pub enum MeasuredError {
     /// The ID block is for another launch.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The key for reports is none.
+    #[error("the simulated platform's key can't be used; `nacre keys` makes one")]
+    Key(#[source] KeyError),
     /// A mapping failed.
     #[error("can't map memory for the guest's {0}")]
     Map(&'static str, #[source] Errno),
@@ -70,6 +74,7 @@ pub struct MeasuredFiles {
     kernel: File,
     initrd: File,
     id_block: Option<(File, File)>,
+    report_key: Option<File>,
     kernel_parameters: String,
     policy: u64,
     host_data: [u8; 32],
@@ -88,12 +93,18 @@ impl MeasuredFiles {
             Some(IdBlockFiles { block, authentication }) => Some((id_file(block)?, id_file(authentication)?)),
             None => None,
         };
+        let report_key = match tee.platform {
+            TeePlatform::Simulated { key } => key,
+            TeePlatform::Snp { .. } => None,
+        };
+        let report_key = report_key.map(|key| files.take_file(key, "the key for reports")).transpose()?;
         Ok(Self {
             platform: tee.platform,
             stage0: files.take_file(tee.stage0, "stage0")?,
             kernel: files.take_file(config.kernel, "the guest kernel")?,
             initrd: files.take_file(config.initrd, "the initrd")?,
             id_block,
+            report_key,
             kernel_parameters: config.kernel_parameters.clone(),
             policy: tee.policy,
             host_data: tee.host_data,
@@ -108,7 +119,7 @@ impl MeasuredFiles {
     /// See [`MeasuredError`].
     pub fn plan(self) -> Result<Planned, MeasuredError> {
         let tee = match self.platform {
-            TeePlatform::Simulated => Tee::Simulated,
+            TeePlatform::Simulated { .. } => Tee::Simulated,
             TeePlatform::Snp { .. } => Tee::Snp,
         };
         let (stage0, kernel) = (read(&self.stage0, "stage0")?, read(&self.kernel, "the guest kernel")?);
@@ -128,8 +139,14 @@ impl MeasuredFiles {
             plan = plan.with_id_block(SignedIdBlock::from_bytes(&block, &authentication)?)?;
         }
         let command_line = guest.images().command_line().to_vec();
-        Ok(Planned { plan, kernel: self.kernel, initrd: self.initrd, command_line })
+        let report_key = self.report_key.as_ref().map(read_key).transpose()?;
+        Ok(Planned { plan, kernel: self.kernel, initrd: self.initrd, command_line, report_key })
     }
+}
+
+fn read_key(file: &File) -> Result<SoftwareVcek, MeasuredError> {
+    let text = String::from_utf8(read(file, "the key for reports")?).unwrap_or_default();
+    SoftwareVcek::from_pem(&text).map_err(MeasuredError::Key)
 }
 
 fn read(file: &File, what: &'static str) -> Result<Vec<u8>, MeasuredError> {
@@ -169,6 +186,8 @@ pub struct Planned {
     pub initrd: File,
     /// The command line with its final zero.
     pub command_line: Vec<u8>,
+    /// The key with which the simulated platform signs reports.
+    pub report_key: Option<SoftwareVcek>,
 }
 
 /// Memory that the guest sees at an address beside its RAM.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::GuestMemoryBackend;
 
+use crate::attester::Attester;
 use crate::boot::{self, BootSource};
 use crate::cpu;
 use crate::machine::MachineError;
 use crate::measured::{MeasuredFiles, Placed, Planned};
 use crate::memory::GuestMemory;
 use crate::private::PrivateMemory;
-use crate::simulated::SoftwareProcessor;
+use crate::simulated::{Identity, SoftwareProcessor};
 use crate::snp::{self, KvmAttributes, KvmKernel, Launch, Launched, WithCpus};
 use crate::unsafe_kernel;
 use crate::wired::{Cpus, failed};
@@ -57,6 +58,8 @@ pub(crate) struct Ready {
     pub(crate) placed: Vec<Placed>,
     /// RAM that is not the host's.
     pub(crate) private: Option<Arc<PrivateMemory>>,
+    /// Who signs the guest's reports, where that is us.
+    pub(crate) attester: Option<Arc<Attester>>,
 }
 
 impl Prepared {
@@ -72,11 +75,13 @@ impl Prepared {
                 if let Some(first) = cpus.first() {
                     cpu::start_at(first, placed.entry)?;
                 }
-                Ok(Ready { cpus, placed: Vec::new(), private: None })
+                Ok(Ready { cpus, placed: Vec::new(), private: None, attester: None })
             }
             (Self::Measured(planned), Cpus::Ordinary(cpus)) => {
-                let placed = simulate(&planned, vm, memory, &cpus)?;
-                Ok(Ready { cpus, placed, private: None })
+                let (placed, identity) = simulate(&planned, vm, memory, &cpus)?;
+                let Planned { plan, report_key, .. } = *planned;
+                let attester = Some(Arc::new(Attester::new(&identity, plan.id_block(), report_key)));
+                Ok(Ready { cpus, placed, private: None, attester })
             }
             (Self::Measured(planned), Cpus::Snp(launch, image)) => {
                 launch_snp(&planned, vm, *launch, image, memory)
@@ -92,7 +97,7 @@ fn simulate(
     vm: &VmFd,
     memory: &GuestMemory,
     cpus: &[VcpuFd],
-) -> Result<Vec<Placed>, MachineError> {
+) -> Result<(Vec<Placed>, Identity), MachineError> {
     let mut processor = SoftwareProcessor::start(planned.plan.policy());
     let mut rom = planned.rom()?;
     planned.write_pages(memory, &mut rom, |gpa, kind, page| processor.update(gpa, kind, page))?;
@@ -104,8 +109,8 @@ fn simulate(
         cpu::state::set(vcpu, id, state)?;
         states.push(cpu::state::get(vcpu, id)?);
     }
-    processor.finish(&planned.plan, &states)?;
-    Ok(placed)
+    let identity = processor.finish(&planned.plan, &states)?;
+    Ok((placed, identity))
 }
 
 /// Has the security processor carry a plan out.
@@ -131,7 +136,7 @@ fn launch_snp(
     let page = snp::build_cpuid_page(&cpuid)?;
     let Launched { regions, cpus } = launch.measure(&planned.plan, &page)?.finish(&planned.plan)?;
     let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmAttributes(Arc::clone(vm)))));
-    Ok(Ready { cpus, placed, private: Some(private) })
+    Ok(Ready { cpus, placed, private: Some(private), attester: None })
 }
 
 /// Shows mappings to the guest, from a slot on.

@@ -44,7 +44,7 @@ impl Supervisor<'_> {
                 Err(errno) => return StopReason::Failed(format!("poll failed: {errno}")),
             }
             let [shim, signal, report] = ready.map(|descriptor| descriptor.any().unwrap_or(false));
-            let ended = report.then(|| self.take_reports(&mut moments)).flatten();
+            let ended = report.then(|| self.take_reports(machine, &mut moments)).flatten();
             let ended = ended.or_else(|| signal.then(|| self.take_signal()).flatten());
             if let Some(reason) = ended.or_else(|| shim.then(|| self.serve_request(machine)).flatten()) {
                 return reason;
@@ -68,13 +68,13 @@ impl Supervisor<'_> {
         let _ = self.channel.send(&stopped, &[]);
     }
 
-    fn take_reports(&self, moments: &mut Vec<Moment>) -> Option<StopReason> {
+    fn take_reports(&self, machine: &Machine, moments: &mut Vec<Moment>) -> Option<StopReason> {
         let _ = self.bell.read();
         loop {
             match self.reports.try_recv() {
                 Ok(Report::Ended(reason)) => return Some(reason),
                 Ok(report) => {
-                    if let Err(gone) = self.pass_on(report, moments) {
+                    if let Err(gone) = self.pass_on(machine, report, moments) {
                         return Some(gone);
                     }
                 }
@@ -83,7 +83,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn pass_on(&self, report: Report, moments: &mut Vec<Moment>) -> Result<(), StopReason> {
+    fn pass_on(
+        &self,
+        machine: &Machine,
+        report: Report,
+        moments: &mut Vec<Moment>,
+    ) -> Result<(), StopReason> {
         match report {
             Report::Running(moment) => {
                 let mut moments = std::mem::take(moments);
@@ -92,9 +97,10 @@ impl Supervisor<'_> {
             }
             Report::Reached(moment) => self.send(&Event::Reached(moment), &[]),
             Report::Stage0Did { step, ns } => self.send(&Event::Stage0Did { step, ns }, &[]),
-            Report::Connected { port, stream } => {
-                self.send(&Event::GuestConnected { port }, &[stream.as_fd()])
-            }
+            Report::Connected { port, stream } => match machine.serve_reports(port, stream) {
+                Some(stream) => self.send(&Event::GuestConnected { port }, &[stream.as_fd()]),
+                None => Ok(()),
+            },
             Report::Ended(_) | Report::DevicesStopped => Ok(()),
         }
     }

@@ -63,7 +63,7 @@ pub fn start(
         listener.into(),
     ];
     let tee = TeeConfig {
-        platform: TeePlatform::Simulated,
+        platform: TeePlatform::Simulated { key: None },
         stage0: FileIndex(3),
         policy: 0x3_0000,
         host_data: [0; 32],

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -27,7 +28,8 @@ pub struct Tee {
 
 #[derive(Debug)]
 enum Platform {
-    Simulated,
+    /// With a key for reports, if there is one.
+    Simulated(Option<File>),
     /// Without a device the VMM says what else is missing.
     Snp(Option<File>),
 }
@@ -43,7 +45,9 @@ impl Tee {
     ) -> Result<Option<Self>, VmmError> {
         let platform = match configuration.vm.tee {
             values::Tee::None => return Ok(None),
-            values::Tee::Simulated => Platform::Simulated,
+            values::Tee::Simulated => {
+                Platform::Simulated(open_if_there(&configuration.confidential.simulated_key)?)
+            }
             values::Tee::Snp => {
                 Platform::Snp(OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok())
             }
@@ -74,7 +78,9 @@ impl Tee {
     pub fn config<'a>(&'a self, add: &mut impl FnMut(BorrowedFd<'a>) -> FileIndex) -> TeeConfig {
         TeeConfig {
             platform: match &self.platform {
-                Platform::Simulated => TeePlatform::Simulated,
+                Platform::Simulated(key) => {
+                    TeePlatform::Simulated { key: key.as_ref().map(|key| add(key.as_fd())) }
+                }
                 Platform::Snp(sev) => TeePlatform::Snp { sev: sev.as_ref().map(|sev| add(sev.as_fd())) },
             },
             stage0: add(self.stage0.as_fd()),
@@ -90,6 +96,15 @@ impl Tee {
 
 fn open(what: &'static str, path: &Path) -> Result<File, VmmError> {
     File::open(path).map_err(|source| VmmError::Open { what, path: path.into(), source })
+}
+
+/// The simulated platform's key; a node that never made one has guests without reports.
+fn open_if_there(path: &Path) -> Result<Option<File>, VmmError> {
+    match open("the simulated platform's key", path) {
+        Ok(file) => Ok(Some(file)),
+        Err(VmmError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn host_data(annotations: Option<&HashMap<String, String>>) -> Result<[u8; 32], VmmError> {

@@ -1,0 +1,138 @@
+//! Reports of the simulated platform: the guest asks for them over its socket device.
+//!
+//! SECURITY: requests are the guest's bytes; `nacre_attestation::wire` checks them. A guest can ask without end, and hold
+//! connections open; it gets a few threads for that and no more.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use nacre_attestation::wire::{self, Kind};
+use nacre_attestation::{IdBlockFields, ReportedGuest, SoftwareVcek};
+use nacre_launch::SignedIdBlock;
+
+use crate::simulated::Identity;
+
+/// The port of the host on which the guest asks.
+pub const PORT: u32 = wire::PORT;
+/// Connections that are served at the same time.
+const MOST_CONNECTIONS: usize = 4;
+
+/// Signs reports about one guest.
+#[derive(Debug)]
+pub struct Attester {
+    guest: ReportedGuest,
+    /// Without a key the guest hears that there is none.
+    key: Option<SoftwareVcek>,
+    connections: AtomicUsize,
+}
+
+impl Attester {
+    /// For a guest that was launched.
+    pub fn new(identity: &Identity, id_block: Option<&SignedIdBlock>, key: Option<SoftwareVcek>) -> Self {
+        let guest = ReportedGuest {
+            measurement: identity.measurement.0,
+            policy: identity.policy.bits(),
+            host_data: identity.host_data.0,
+            id_block: id_block.map(id_block_fields),
+            report_id: ReportedGuest::new_report_id(),
+        };
+        Self { guest, key, connections: AtomicUsize::new(0) }
+    }
+
+    /// Serves a connection of the guest's on a thread of its own; one too many is closed.
+    pub fn serve(self: &Arc<Self>, mut stream: UnixStream) {
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= MOST_CONNECTIONS {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let attester = Arc::clone(self);
+        let serve = move || {
+            // A connection that breaks concerns nobody but the guest.
+            let _ = wire::serve(&mut stream, |data| attester.report(data));
+            attester.connections.fetch_sub(1, Ordering::Relaxed);
+        };
+        if thread::Builder::new().name("report".to_owned()).spawn(serve).is_err() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn report(&self, data: &[u8; 64]) -> Option<(Kind, Vec<u8>)> {
+        let key = self.key.as_ref()?;
+        Some((Kind::SnpReport, key.sign_report(&self.guest, data).to_vec()))
+    }
+}
+
+fn id_block_fields(signed: &SignedIdBlock) -> IdBlockFields {
+    let (family_id, image_id, guest_svn) = signed.block().identity();
+    IdBlockFields {
+        family_id,
+        image_id,
+        guest_svn,
+        id_key_digest: signed.id_key_digest().0,
+        author_key_digest: signed.author_key_digest().map(|digest| digest.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    use nacre_attestation::layout::REPORT_LEN;
+    use nacre_launch::{HostData, Measurement, Policy};
+
+    use super::*;
+
+    fn attester(key: Option<SoftwareVcek>) -> Arc<Attester> {
+        let identity = Identity {
+            measurement: Measurement([7; 48]),
+            policy: Policy::default(),
+            host_data: HostData([9; 32]),
+        };
+        Arc::new(Attester::new(&identity, None, key))
+    }
+
+    fn connect(attester: &Arc<Attester>) -> UnixStream {
+        let (guest, host) = UnixStream::pair().unwrap();
+        guest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        attester.serve(host);
+        guest
+    }
+
+    #[test]
+    fn a_guest_gets_reports_about_itself_with_its_data() {
+        let attester = attester(Some(SoftwareVcek::generate()));
+        let mut guest = connect(&attester);
+        for data in [[1; 64], [2; 64]] {
+            let (kind, report) = wire::ask(&mut guest, &data).unwrap();
+            assert_eq!((kind, report.len()), (Kind::SnpReport, REPORT_LEN));
+            // SEV-SNP firmware ABI 56860, table "ATTESTATION_REPORT Structure".
+            assert_eq!(report[0x50..0x90], data);
+            assert_eq!(report[0x90..0xc0], [7; 48]);
+            assert_eq!(report[0xc0..0xe0], [9; 32]);
+        }
+    }
+
+    #[test]
+    fn without_a_key_the_guest_hears_so() {
+        let mut guest = connect(&attester(None));
+        let refused = wire::ask(&mut guest, &[0; 64]).unwrap_err();
+        assert!(crate::chain_text(&refused).contains("no key"), "{refused}");
+    }
+
+    #[test]
+    fn connections_are_few_and_come_back_when_they_end() {
+        let attester = attester(None);
+        let mut held: Vec<UnixStream> = (0..MOST_CONNECTIONS).map(|_| connect(&attester)).collect();
+        // One too many is closed without a word.
+        assert_eq!(connect(&attester).read(&mut [0]).unwrap(), 0);
+        // Half a request and then nothing more ends one.
+        held.pop().unwrap().write_all(&[1, 0]).unwrap();
+        while attester.connections.load(Ordering::Relaxed) == MOST_CONNECTIONS {
+            thread::yield_now();
+        }
+        assert!(wire::ask(&mut connect(&attester), &[0; 64]).is_err());
+    }
+}

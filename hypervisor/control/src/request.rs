@@ -15,7 +15,7 @@ pub enum Request {
     /// The first message, once: make this machine and run it. Answered by [`crate::Event::Started`] or
     /// [`crate::Event::Stopped`].
     Start(Box<VmConfig>),
-    /// Appends extents to a disk that has [`Backing::Extents`]; its capacity grows and the guest is told.
+    /// Appends extents to a disk that has [`Backing::Extents`] or [`Backing::Volumes`]; its capacity grows and the guest is told.
     /// Answered by [`crate::Event::DiskGrown`].
     GrowDisk {
         /// Which of [`VmConfig::disks`].
@@ -79,6 +79,9 @@ pub struct DiskConfig {
 pub enum Backing {
     /// Read-only files one after the other; may be empty, and grows by [`Request::GrowDisk`].
     Extents(Vec<Extent>),
+    /// Volumes, of which there are none at first: files or block devices that come and go by
+    /// [`Request::GrowDisk`] and [`Request::ReleaseExtents`]. What is open for writing can be written.
+    Volumes,
     /// One file.
     File {
         /// Its descriptor, open for writing unless `read_only`.
@@ -92,7 +95,7 @@ pub enum Backing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extent {
-    /// Open for reading.
+    /// Open for reading; of volumes also for writing, unless they are read-only.
     pub file: FileIndex,
 }
 

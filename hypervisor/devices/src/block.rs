@@ -40,6 +40,9 @@ const BUDGET: usize = 64;
 pub enum Backing {
     /// Read-only files one after the other, each beginning on a boundary of 4096 bytes. May be empty, and grows.
     Extents(Vec<File>),
+    /// Files and block devices one after the other as above, of which there are none at first. Those that come open
+    /// for writing can be written.
+    Volumes,
     /// One file or block device.
     File {
         /// Open for writing unless `read_only`.
@@ -119,8 +122,9 @@ pub fn new(wiring: Wiring, backing: Backing, serial: &str) -> Result<(Device, Bl
         Backing::Extents(files) => {
             let (map, _) = ExtentMap::default().grow(files)?;
             let capacity = map.capacity();
-            (Behind::Extents(Arc::new(Mutex::new(Arc::new(map)))), capacity, true)
+            (Behind::Extents { map: Arc::new(Mutex::new(Arc::new(map))), read_only: true }, capacity, true)
         }
+        Backing::Volumes => (Behind::Extents { map: Arc::default(), read_only: false }, 0, false),
         Backing::File { mut file, read_only } => {
             // Unlike its metadata, this also tells the size of a block device.
             let capacity = file.seek(SeekFrom::End(0))? / SECTOR;
@@ -134,7 +138,7 @@ pub fn new(wiring: Wiring, backing: Backing, serial: &str) -> Result<(Device, Bl
         queue_sizes: &[QUEUE_SIZE],
     };
     let map = match &source {
-        Behind::Extents(map) => Some(Arc::clone(map)),
+        Behind::Extents { map, .. } => Some(Arc::clone(map)),
         Behind::File { .. } => None,
     };
     let serial = serial_number(serial);
@@ -169,7 +173,7 @@ fn serial_number(text: &str) -> [u8; request::SERIAL_SIZE] {
 }
 
 enum Behind {
-    Extents(Arc<Mutex<Arc<ExtentMap>>>),
+    Extents { map: Arc<Mutex<Arc<ExtentMap>>>, read_only: bool },
     File { file: File, capacity: u64, read_only: bool },
 }
 
@@ -189,9 +193,9 @@ impl Backend for Disk {
         let Some(queue) = &mut self.queue else { return Ok(Progress::Idle) };
         let snapshot;
         let storage = match &self.source {
-            Behind::Extents(map) => {
+            Behind::Extents { map, read_only } => {
                 snapshot = Arc::clone(&*map.lock().unwrap_or_else(PoisonError::into_inner));
-                Storage::Extents(&snapshot)
+                Storage::Extents { map: &snapshot, read_only: *read_only }
             }
             Behind::File { file, capacity, read_only } => {
                 Storage::File { file: file.as_fd(), capacity: *capacity, read_only: *read_only }

@@ -171,6 +171,7 @@ impl Builder<'_> {
     ) -> Result<(Worker, BlockHandle), DeviceError> {
         let backing = match &disk.backing {
             Backing::Extents(extents) => block::Backing::Extents(files.take_extents(extents)?),
+            Backing::Volumes => block::Backing::Volumes,
             Backing::File { file, read_only } => {
                 block::Backing::File { file: files.take_file(*file, "a disk")?, read_only: *read_only }
             }

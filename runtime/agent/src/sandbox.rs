@@ -23,7 +23,7 @@ use crate::signal;
 use crate::spawner::{CreateOrder, Order, Spawner};
 use crate::spec;
 use crate::stdio::{Connections, StreamPorts, Wanted};
-use crate::storage::Drivers;
+use crate::storage::{Drivers, device};
 use crate::teardown::Teardown;
 use crate::termination_log::TerminationLog;
 use crate::volumes::Volumes;
@@ -182,14 +182,11 @@ impl Sandbox {
     ) -> Reply<Parts> {
         let asked = request.OCI.as_ref().ok_or_else(|| Failure::invalid("no specification"))?;
         let asked = runtime::Spec::try_from(asked)?;
-        if !request.devices.is_empty() {
-            return Err(Failure::new(Code::UNIMPLEMENTED, "devices of the VM for containers"));
-        }
         let ports = [request.stdin_port, request.stdout_port, request.stderr_port];
         let wanted = self.streams(ports, request.null_streams).await?;
         let share = request.sandbox_pidns || lock(&self.shared).pid_namespace;
         let pid_namespace = if share { Some(self.shared_pid_namespace().await?) } else { None };
-        let fitted = spec::fit(asked, id, pid_namespace)?;
+        let mut fitted = spec::fit(asked, id, pid_namespace)?;
 
         self.prepare_cgroups().await?;
         let bundle = id.folder();
@@ -199,6 +196,7 @@ impl Sandbox {
             request.storages.into_iter().partition(|storage| storage.shared);
         self.volumes.add(&self.drivers, &shared).await?;
         self.drivers.mount(&own, Some(id), teardown).await?;
+        device::add_all(&self.drivers.partitions, &request.devices, &mut fitted.spec, teardown).await?;
         spec::set_network_parameters(&fitted.network_parameters)?;
         let text = serde_json::to_vec(&fitted.spec)
             .map_err(|error| Failure::internal("write the bundle", &error))?;

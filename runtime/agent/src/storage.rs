@@ -11,11 +11,16 @@ use crate::id::ContainerId;
 use crate::teardown::Teardown;
 
 mod block;
+pub mod device;
 mod ephemeral;
 mod layers;
 mod local;
 mod mount;
 mod overlay;
+mod partitions;
+mod volume;
+
+use partitions::Partitions;
 
 /// Mounts one kind of storage.
 #[async_trait]
@@ -32,21 +37,26 @@ pub trait Driver: Send + Sync {
 /// All drivers by name.
 pub struct Drivers {
     drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
+    /// Block volumes.
+    pub partitions: Arc<Partitions>,
 }
 
 impl Drivers {
     /// The drivers of this agent.
     pub fn new() -> Self {
         let block: Arc<dyn Driver> = Arc::new(block::Block);
-        let drivers: [(&'static str, Arc<dyn Driver>); 6] = [
+        let partitions: Arc<Partitions> = Arc::default();
+        let volume = volume::Volume { partitions: Arc::clone(&partitions) };
+        let drivers: [(&'static str, Arc<dyn Driver>); 7] = [
             ("blk", Arc::clone(&block)),
             ("mmioblk", block),
             ("ephemeral", Arc::new(ephemeral::Ephemeral)),
             ("local", Arc::new(local::Local)),
             ("nacre-layers", Arc::new(layers::Layers::default())),
+            ("nacre-volume", Arc::new(volume)),
             ("overlayfs", Arc::new(overlay::Overlay)),
         ];
-        Self { drivers: drivers.into() }
+        Self { drivers: drivers.into(), partitions }
     }
 
     /// Their names.

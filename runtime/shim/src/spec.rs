@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use nacre_protocol::{CONTAINERS_FOLDER, oci};
-use oci_spec::runtime::{Hooks, Process, Spec};
+use oci_spec::runtime::{Hooks, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Process, Spec};
 
 pub use error::SpecError;
 pub use mounts::SHM_FOLDER;
 
 use crate::annotations::Role;
 use crate::id::Id;
-use crate::volumes::{Bind, Volumes};
+use crate::volumes::{Bind, Disk, Volumes};
 
 /// The annotation by which Kata's agent knows what a container is.
 const CONTAINER_TYPE: &str = "io.katacontainers.pkg.oci.container_type";
@@ -30,8 +30,10 @@ const TERMINATION_LOG: &str = "io.kubernetes.container.terminationMessagePath";
 pub struct Prepared {
     /// The guest's specification.
     pub spec: oci::Spec,
-    /// Files and folders of the host to copy first.
+    /// Files and folders of the host to bring first.
     pub binds: Vec<Bind>,
+    /// Disks of the host to attach first.
+    pub disks: Vec<Disk>,
     /// The container's root file system in the guest.
     pub root: String,
     /// The root file system is not to be written.
@@ -71,8 +73,9 @@ pub fn prepare(
     }
 
     let mut shares_processes = false;
+    let mut disks = Vec::new();
     if let Some(linux) = spec.linux_mut() {
-        refuse_devices(linux)?;
+        disks = map_devices(linux)?;
         let namespaces = namespaces::map(linux.namespaces().as_deref().unwrap_or_default(), sandbox_pid)?;
         shares_processes = namespaces.shares_processes;
         linux.set_namespaces(Some(namespaces.kept));
@@ -106,7 +109,7 @@ pub fn prepare(
     }
     spec.set_annotations(Some(annotations));
 
-    Ok(Prepared { spec: oci::Spec::try_from(&spec)?, binds, root, read_only, shares_processes })
+    Ok(Prepared { spec: oci::Spec::try_from(&spec)?, binds, disks, root, read_only, shares_processes })
 }
 
 /// The process of an exec for the guest.
@@ -163,14 +166,36 @@ fn refuse_hooks(hooks: Option<&Hooks>) -> Result<(), SpecError> {
 const COMMON_DEVICES: [(i64, i64); 9] =
     [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 229)];
 
-fn refuse_devices(linux: &oci_spec::runtime::Linux) -> Result<(), SpecError> {
-    let devices = linux.devices().iter().flatten();
-    for device in devices {
-        if !COMMON_DEVICES.contains(&(device.major(), device.minor())) {
+/// Block devices that a container is given, which become disks of the VM; other devices are refused, but for those that
+/// the guest has itself.
+fn map_devices(linux: &mut oci_spec::runtime::Linux) -> Result<Vec<Disk>, SpecError> {
+    // A container that may do anything to all devices is a privileged one, and its list is all that the host has. It
+    // gets the guest's.
+    let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_ref());
+    let allows_all = |rule: &LinuxDeviceCgroup| {
+        let any_kind = rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A);
+        rule.allow() && any_kind && rule.major().is_none() && rule.minor().is_none()
+    };
+    let is_privileged = rules.into_iter().flatten().any(allows_all);
+    let is_common = |device: &LinuxDevice| COMMON_DEVICES.contains(&(device.major(), device.minor()));
+    let mut disks = Vec::new();
+    let mut kept = Vec::new();
+    for device in linux.devices().iter().flatten() {
+        if is_common(device) {
+            kept.push(device.clone());
+        } else if is_privileged {
+            // The host's.
+        } else if device.typ() == LinuxDeviceType::B {
+            disks.push(Disk::of(device, rules.map_or(&[], Vec::as_slice)));
+            kept.push(device.clone());
+        } else {
             return Err(SpecError::Device(device.path().clone()));
         }
     }
-    Ok(())
+    if linux.devices().is_some() {
+        linux.set_devices(Some(kept));
+    }
+    Ok(disks)
 }
 
 #[cfg(test)]

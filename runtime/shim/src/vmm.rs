@@ -27,6 +27,8 @@ use crate::watched;
 
 /// The disk that carries the containers' layers: the guest's `/dev/vda`.
 pub const LAYER_DISK: u8 = 0;
+/// The disk that carries block volumes: the guest's `/dev/vdb`.
+pub const VOLUME_DISK: u8 = 1;
 /// Files in one [`Request::GrowDisk`].
 const GROW_BATCH: usize = 200;
 /// How long a VMM may take to end after it was told to, before it is killed.
@@ -134,11 +136,11 @@ impl Vmm {
         }
     }
 
-    /// Appends read-only files to the layer disk; the result has one entry for each.
+    /// Appends files to a disk; the result has one entry for each.
     ///
     /// # Errors
     /// The VMM refused or is gone.
-    pub async fn grow(&self, files: &[impl AsFd]) -> Result<Vec<Sectors>, VmmError> {
+    pub async fn grow(&self, disk: u8, files: &[impl AsFd]) -> Result<Vec<Sectors>, VmmError> {
         let _turn = self.growing.lock().await;
         let mut sectors = Vec::with_capacity(files.len());
         for batch in files.chunks(GROW_BATCH) {
@@ -149,7 +151,7 @@ impl Vmm {
             let indexes = (0..batch.len()).filter_map(|index| u8::try_from(index).ok());
             let extents = indexes.map(|index| Extent { file: FileIndex(index) }).collect();
             let files: Vec<BorrowedFd<'_>> = batch.iter().map(AsFd::as_fd).collect();
-            self.send(&Request::GrowDisk { disk: LAYER_DISK, extents }, &files).await?;
+            self.send(&Request::GrowDisk { disk, extents }, &files).await?;
             let grown = tokio::select! {
                 Ok(grown) = answer => grown.map_err(VmmError::Grow)?,
                 stopped = self.ended() => return Err(VmmError::Stopped(stopped)),
@@ -162,12 +164,15 @@ impl Vmm {
         Ok(sectors)
     }
 
-    /// Gives parts of the layer disk back.
+    /// Gives parts of a disk back.
     ///
     /// # Errors
     /// The VMM is gone.
-    pub async fn release(&self, starts: Vec<u64>) -> Result<(), VmmError> {
-        self.send(&Request::ReleaseExtents { disk: LAYER_DISK, starts }, &[]).await
+    pub async fn release(&self, disk: u8, starts: Vec<u64>) -> Result<(), VmmError> {
+        if starts.is_empty() {
+            return Ok(());
+        }
+        self.send(&Request::ReleaseExtents { disk, starts }, &[]).await
     }
 
     /// What the guest printed last.

@@ -11,6 +11,7 @@
 //!   Nothing else comes back.
 
 mod changes;
+mod disk;
 mod error;
 mod follow;
 mod mounts;
@@ -34,9 +35,13 @@ use slog::Logger;
 use tokio::sync::OnceCell;
 
 use crate::agent::Agent;
+use crate::container::Container;
 use crate::error::TaskError;
 use crate::id::Id;
+use crate::vmm::Vmm;
 use changes::{Changes, Manifest};
+pub use disk::Disk;
+use disk::{Disks, Lent};
 pub use error::VolumeError;
 use follow::Follower;
 use origin::{Kind, Origin};
@@ -107,9 +112,20 @@ pub struct Brought {
     files: Vec<String>,
     /// The host's termination log.
     termination_log: Option<HostFile>,
+    /// Disks that it has, with others of the pod or alone. Taken when they are given back.
+    disks: Mutex<Vec<Arc<Lent>>>,
 }
 
 impl Brought {
+    /// With disks of the host.
+    pub fn with_disks(self, disks: Vec<(Disk, Arc<Lent>)>) -> Self {
+        Self { disks: Mutex::new(disks.into_iter().map(|(_, lent)| lent).collect()), ..self }
+    }
+
+    fn take_disks(&self) -> Vec<Arc<Lent>> {
+        std::mem::take(&mut *self.disks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The host's file for the reason of the container's end.
     pub fn termination_log(&self) -> Option<&HostFile> {
         self.termination_log.as_ref()
@@ -133,13 +149,14 @@ pub struct Volumes {
     /// Guards the folders that are known, by their places on the host.
     known: Mutex<BTreeMap<PathBuf, Arc<Volume>>>,
     follower: OnceCell<Follower>,
+    disks: Disks,
     log: Logger,
 }
 
 impl Volumes {
     /// None at first.
     pub fn new(log: Logger) -> Self {
-        Self { known: Mutex::default(), follower: OnceCell::new(), log }
+        Self { known: Mutex::default(), follower: OnceCell::new(), disks: Disks::default(), log }
     }
 
     /// Finds out what a container's bind mount means, and its place in the guest.
@@ -238,6 +255,43 @@ impl Volumes {
             }
         }
         Ok(brought)
+    }
+
+    /// Attaches the disks that a container asks for.
+    ///
+    /// # Errors
+    /// The one that can't be attached; the others are given back.
+    pub async fn lend_all(&self, disks: &[Disk], vmm: &Vmm) -> Result<Vec<(Disk, Arc<Lent>)>, TaskError> {
+        let mut all = Vec::new();
+        for disk in disks {
+            match self.disks.lend(disk, vmm).await {
+                Ok(lent) => all.push((disk.clone(), lent)),
+                Err(error) => {
+                    self.give_back_all(all.into_iter().map(|(_, lent)| lent).collect(), vmm).await?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Gives the disks of a container back that no other has.
+    ///
+    /// # Errors
+    /// The VMM is gone.
+    pub async fn give_back(&self, container: &Container, vmm: &Vmm) -> Result<(), TaskError> {
+        self.give_back_all(container.brought.take_disks(), vmm).await
+    }
+
+    /// Gives disks back that no container has.
+    ///
+    /// # Errors
+    /// The VMM is gone.
+    pub async fn give_back_all(&self, disks: Vec<Arc<Lent>>, vmm: &Vmm) -> Result<(), TaskError> {
+        for disk in disks {
+            self.disks.give_back(disk, vmm).await?;
+        }
+        Ok(())
     }
 
     /// Makes a volume's copy.

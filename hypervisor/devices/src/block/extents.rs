@@ -104,6 +104,11 @@ impl ExtentMap {
         Ok(rest)
     }
 
+    /// The files that are not released.
+    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.extents.iter().filter_map(|extent| extent.file.as_ref()).map(|file| file.as_fd())
+    }
+
     /// What there is at byte `at`, up to `wanted` bytes of it. None behind the end and where an extent was released.
     pub fn piece(&self, at: u64, wanted: u64) -> Option<Piece<'_>> {
         if at >= self.end || wanted == 0 {

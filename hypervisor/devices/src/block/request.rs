@@ -20,7 +20,10 @@ const HEADER_SIZE: usize = 16;
 
 /// Where requests go.
 pub(super) enum Storage<'a> {
-    Extents(&'a ExtentMap),
+    Extents {
+        map: &'a ExtentMap,
+        read_only: bool,
+    },
     File {
         file: BorrowedFd<'a>,
         /// In sectors.
@@ -86,7 +89,7 @@ fn read(storage: &Storage<'_>, sector: u64, data: &mut Buffers<'_>) -> Result<()
             let length = data.len();
             transfer_all(data, *file, offset, length, Transfer::ReadAt)
         }
-        Storage::Extents(map) => {
+        Storage::Extents { map, .. } => {
             let offset = position(sector, sectors, map.capacity())?;
             let mut at = offset;
             while !data.is_empty() {
@@ -110,11 +113,32 @@ fn read(storage: &Storage<'_>, sector: u64, data: &mut Buffers<'_>) -> Result<()
 }
 
 fn write(storage: &Storage<'_>, sector: u64, data: &mut Buffers<'_>) -> Result<(), Refusal> {
+    let sectors = whole_sectors(data.len())?;
     // SECURITY: what is read-only is so here, whatever the driver makes of the feature bit.
-    let Storage::File { file, capacity, read_only: false } = storage else { return Err(Refusal::Failed) };
-    let offset = position(sector, whole_sectors(data.len())?, *capacity)?;
-    let length = data.len();
-    transfer_all(data, *file, offset, length, Transfer::WriteAt)
+    match storage {
+        Storage::File { read_only: true, .. } | Storage::Extents { read_only: true, .. } => {
+            Err(Refusal::Failed)
+        }
+        Storage::File { file, capacity, .. } => {
+            let offset = position(sector, sectors, *capacity)?;
+            let length = data.len();
+            transfer_all(data, *file, offset, length, Transfer::WriteAt)
+        }
+        Storage::Extents { map, .. } => {
+            let offset = position(sector, sectors, map.capacity())?;
+            // A volume is a partition of its own: a request that leaves it is nobody's.
+            let wanted = u64::try_from(data.len()).map_err(|_| Refusal::Failed)?;
+            let Some(Piece::Data { file, offset, length }) = map.piece(offset, wanted) else {
+                return Err(Refusal::Failed);
+            };
+            if length < wanted {
+                return Err(Refusal::Failed);
+            }
+            // The kernel refuses this for a file that is open for reading only.
+            let length = data.len();
+            transfer_all(data, file, offset, length, Transfer::WriteAt)
+        }
+    }
 }
 
 fn flush(storage: &Storage<'_>) -> Result<(), Refusal> {
@@ -122,8 +146,11 @@ fn flush(storage: &Storage<'_>) -> Result<(), Refusal> {
         Storage::File { file, read_only: false, .. } => {
             nix::unistd::fdatasync(file).map_err(|_| Refusal::Failed)
         }
+        Storage::Extents { map, read_only: false } => {
+            map.files().try_for_each(|file| nix::unistd::fdatasync(file).map_err(|_| Refusal::Failed))
+        }
         // Nothing can be unwritten.
-        Storage::File { .. } | Storage::Extents(_) => Ok(()),
+        Storage::File { .. } | Storage::Extents { .. } => Ok(()),
     }
 }
 

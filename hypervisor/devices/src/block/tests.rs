@@ -190,3 +190,34 @@ fn a_full_queue_of_requests_is_served_with_few_interrupts_and_survives_a_reset()
         assert_eq!(driver.wait_used(0).1[512], OK);
     }
 }
+
+/// A request to write, which has only a status to be answered with.
+fn write_status(driver: &mut Driver, sector: u64, bytes: Vec<u8>) -> u8 {
+    status(driver, &[header(OUT, sector), Buffer::Out(bytes), Buffer::In(1)])
+}
+
+#[test]
+fn volumes_come_later_and_are_written_as_they_were_opened() {
+    let (mut driver, handle) = start(Backing::Volumes);
+    assert_eq!(capacity(&driver), 0);
+    let writable = file(&[1; 4096]);
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), [2; 4096]).unwrap();
+    let read_only = File::open(path.path()).unwrap();
+    let placed = handle.grow(vec![writable.try_clone().unwrap(), read_only]).unwrap();
+    assert_eq!(placed, [(0, 8), (8, 8)]);
+
+    assert_eq!(write_status(&mut driver, 1, vec![9; 512]), OK);
+    assert_eq!(status(&mut driver, &[header(FLUSH, 0), Buffer::In(1)]), OK);
+    let mut bytes = [0; 4096];
+    writable.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!((bytes[511], bytes[512], bytes[1023], bytes[1024]), (1, 9, 9, 1));
+    assert_eq!(write_status(&mut driver, 8, vec![9; 512]), FAILED);
+    assert_eq!(std::fs::read(path.path()).unwrap(), [2; 4096]);
+    // Not across the border between two volumes, and not where one was released.
+    assert_eq!(write_status(&mut driver, 7, vec![9; 1024]), FAILED);
+    handle.release(&[0]).unwrap();
+    assert_eq!(write_status(&mut driver, 1, vec![7; 512]), FAILED);
+    writable.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes[512], 9);
+}

@@ -19,8 +19,8 @@ use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 use crate::teardown::Teardown;
 
-mod disk;
-mod extent;
+pub(super) mod disk;
+pub(super) mod extent;
 mod table;
 
 use disk::Disk;

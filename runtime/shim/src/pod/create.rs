@@ -22,7 +22,7 @@ use crate::spec::{self, Prepared};
 use crate::state::{ProcessIdentity, State};
 use crate::stdio::{Paths, Streams};
 use crate::timeline::{self, Timeline};
-use crate::vmm::Sectors;
+use crate::vmm::{LAYER_DISK, Sectors};
 
 /// What containerd asks for.
 #[derive(Debug)]
@@ -115,12 +115,12 @@ impl Pod {
         let prepared = spec::prepare(spec, &new.id, role, machine.vmm().pid(), &self.volumes)?;
         let layers = layers::prepare(&new.rootfs, self.configuration()?).await?;
         let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
-        let sectors = machine.vmm().grow(&files).await?;
+        let sectors = machine.vmm().grow(LAYER_DISK, &files).await?;
         let read_only = layers.read_only;
         let made = self.make(&machine, new, role, prepared, &sectors, read_only).await;
         if made.is_err() {
             // If that fails, too, the VM is gone and the sectors with it.
-            let _ = machine.vmm().release(starts(&sectors)).await;
+            let _ = machine.vmm().release(LAYER_DISK, starts(&sectors)).await;
         }
         made
     }
@@ -194,7 +194,7 @@ impl Pod {
         let grown = async {
             let Some(layers) = layers.await? else { return Ok((Vec::new(), false)) };
             let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
-            Ok::<_, TaskError>((vmm.grow(&files).await?, layers.read_only))
+            Ok::<_, TaskError>((vmm.grow(LAYER_DISK, &files).await?, layers.read_only))
         };
         let start = configuration.timeouts.start_seconds.duration();
         let stream = agent.wait(vmm, configuration.guest.announces, start);
@@ -228,12 +228,14 @@ impl Pod {
         sectors: &[Sectors],
         read_only: bool,
     ) -> Result<Container, TaskError> {
-        let Prepared { spec, binds, root, read_only: asked, shares_processes } = prepared;
+        let Prepared { spec, binds, disks, root, read_only: asked, shares_processes } = prepared;
         let brought = self.volumes.bring(&binds, self.configuration()?, machine.agent()).await?;
+        let disks = self.volumes.lend_all(&disks, machine.vmm()).await?;
         let (streams, ports) = Streams::open(&new.paths, role.is_in_pod(), &machine.folder().vsock()).await?;
         let request = CreateContainerRequest {
             container_id: new.id.to_string(),
             exec_id: new.id.to_string(),
+            devices: disks.iter().map(|(disk, lent)| lent.device(disk)).collect(),
             storages: vec![layers::storage(sectors, &root, read_only || asked)],
             OCI: Some(spec).into(),
             sandbox_pidns: shares_processes,
@@ -243,12 +245,16 @@ impl Pod {
             null_streams: true,
             ..Default::default()
         };
-        machine.agent().create_container(request).await?;
+        if let Err(error) = machine.agent().create_container(request).await {
+            let disks = disks.into_iter().map(|(_, lent)| lent).collect();
+            self.volumes.give_back_all(disks, machine.vmm()).await?;
+            return Err(error.into());
+        }
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
         init.set_streams(streams);
         let container =
             Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, starts(sectors));
-        Ok(container.with_brought(brought))
+        Ok(container.with_brought(brought.with_disks(disks)))
     }
 }
 

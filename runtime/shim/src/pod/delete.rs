@@ -9,6 +9,7 @@ use crate::container::Container;
 use crate::error::{TaskError, chain};
 use crate::events::TaskDelete;
 use crate::process::{Exit, KILLED, Phase};
+use crate::vmm::LAYER_DISK;
 
 /// How long the agent may take to undo a container, in seconds.
 const REMOVE_SECONDS: u32 = 10;
@@ -70,7 +71,10 @@ impl Pod {
                 if let Err(error) = container.brought.remove(machine.agent()).await {
                     warn!(self.log, "copied files stay in the guest"; "error" => chain(&error));
                 }
-                if let Err(error) = machine.vmm().release(container.sectors.clone()).await {
+                if let Err(error) = self.volumes.give_back(container, machine.vmm()).await {
+                    warn!(self.log, "disks not released"; "error" => chain(&error));
+                }
+                if let Err(error) = machine.vmm().release(LAYER_DISK, container.sectors.clone()).await {
                     warn!(self.log, "layers not released"; "error" => chain(&error));
                 }
             }

@@ -145,7 +145,7 @@ async fn a_vmm_that_can_not_go_on_tells_why_whoever_asks_it() {
     let machine = world.pod.running_machine();
     world.vmm.stop(StopReason::Failed("the guest kernel is no ELF file".into()));
     let file = std::fs::File::open("/dev/null").unwrap();
-    let error = machine.vmm().grow(&[file]).await.unwrap_err().to_string();
+    let error = machine.vmm().grow(crate::vmm::LAYER_DISK, &[file]).await.unwrap_err().to_string();
     assert!(error.contains("the guest kernel is no ELF file"), "{error}");
 }
 

@@ -14,7 +14,7 @@ pub enum SpecError {
     #[error("hook {} can't be run: hooks belong to the host", .0.display())]
     Hook(PathBuf),
     /// A device of the host.
-    #[error("device {} of the host can't be given to a VM", .0.display())]
+    #[error("device {} of the host can't be given to a VM; block devices can", .0.display())]
     Device(PathBuf),
     /// A namespace of the host.
     #[error(

@@ -181,3 +181,24 @@ fn the_agent_is_told_where_the_termination_log_is() {
     let prepared = prepare(spec, &id(), &Role::Lone, 1, &volumes()).unwrap();
     assert_eq!(prepared.spec.Annotations[TERMINATION_LOG], "/dev/termination-log");
 }
+
+#[test]
+fn a_block_device_becomes_a_disk_and_of_a_privileged_containers_list_only_the_guests_is_kept() {
+    let loop_device = json!({"path": "/dev/data", "type": "b", "major": 7, "minor": 1});
+    let zero = json!({"path": "/dev/null", "type": "c", "major": 1, "minor": 3});
+    let with = |rules: serde_json::Value, devices: serde_json::Value| {
+        let spec = spec(|spec| {
+            spec["linux"]["resources"]["devices"] = rules;
+            spec["linux"]["devices"] = devices;
+        });
+        prepare(spec, &id(), &Role::Lone, 1, &volumes()).unwrap()
+    };
+    let asked = with(
+        json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 7, "minor": 1, "access": "rw"}]),
+        json!([zero, loop_device]),
+    );
+    assert_eq!((asked.disks.len(), asked.spec.Linux.Devices.len()), (1, 2));
+    let kvm = json!({"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232});
+    let privileged = with(json!([{"allow": true, "access": "rwm"}]), json!([zero, loop_device, kvm]));
+    assert_eq!((privileged.disks.len(), privileged.spec.Linux.Devices.len()), (0, 1));
+}

@@ -92,7 +92,10 @@ impl<'a> Plan<'a> {
             kernel_parameters: self.parameters.clone(),
             tee: self.tee.as_ref().map(|tee| tee.config(&mut add)),
             // Empty at first: layers come by GrowDisk while the guest boots.
-            disks: vec![DiskConfig { backing: Backing::Extents(Vec::new()) }],
+            disks: vec![
+                DiskConfig { backing: Backing::Extents(Vec::new()) },
+                DiskConfig { backing: Backing::Volumes },
+            ],
             nets: self
                 .interfaces
                 .iter()

@@ -47,6 +47,18 @@ pub enum VolumeError {
         /// The configuration's key.
         key: &'static str,
     },
+    /// A disk that the host uses.
+    #[error("disk {} is in use on the host; unmount it there before a pod gets it", path.display())]
+    DiskInUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A disk that the pod has for reading.
+    #[error("the disk on {} is read-only for another container of the pod", path.display())]
+    ReadOnlyDisk {
+        /// Where.
+        path: PathBuf,
+    },
     /// A name that the guest's protocol can't carry.
     #[error("bind mount source {} has a name that is not UTF-8", path.display())]
     Name {
@@ -70,6 +82,7 @@ impl VolumeError {
             Self::Watch(_) => Code::RESOURCE_EXHAUSTED,
             Self::Name { .. } => Code::INVALID_ARGUMENT,
             Self::Kind { .. } => Code::UNIMPLEMENTED,
+            Self::DiskInUse { .. } | Self::ReadOnlyDisk { .. } => Code::FAILED_PRECONDITION,
             Self::FileTooLarge { .. } | Self::FolderTooLarge { .. } => Code::FAILED_PRECONDITION,
         }
     }

@@ -1,0 +1,90 @@
+//! Block devices of the node.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_cri::v1::Device;
+
+use super::{Mounted, run};
+use crate::context::Context;
+use crate::cri::client::Cri;
+use crate::cri::traces::Traces;
+use crate::failure::{Failure, Outcome, check, contains, equal};
+
+const SIZE: u64 = 8 << 20;
+
+/// A disk of the node out of a file, until it is dropped.
+struct Disk {
+    device: PathBuf,
+}
+
+impl Disk {
+    fn new(traces: &Traces) -> Result<Self, Failure> {
+        let file = traces.folder("disks")?.join("disk");
+        File::create(&file).and_then(|file| file.set_len(SIZE)).map_err(Failure::io("can't make a disk"))?;
+        let device = run("losetup", &["--find", "--show", &file.to_string_lossy()])?;
+        Ok(Self { device: device.into() })
+    }
+
+    fn start(&self) -> Result<[u8; 6], Failure> {
+        let mut bytes = [0; 6];
+        let mut file = File::open(&self.device).map_err(Failure::io("can't open a disk"))?;
+        file.read_exact(&mut bytes).map_err(Failure::io("can't read a disk"))?;
+        Ok(bytes)
+    }
+
+    fn device(&self, inside: &str, permissions: &str) -> Device {
+        Device {
+            container_path: inside.into(),
+            host_path: self.device.display().to_string(),
+            permissions: permissions.into(),
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+    }
+}
+
+pub fn raw(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let disk = Disk::new(&cri.traces)?;
+    let pod = cri.pod("a").run()?;
+    let script = "blockdev --getsize64 /dev/pearls; printf pearls | dd of=/dev/pearls conv=fsync 2>/dev/null; \
+        dd if=/dev/pearls bs=6 count=1 2>/dev/null";
+    let writer = pod.container("one").with(|config| config.devices.push(disk.device("/dev/pearls", "rwm")));
+    let shown = writer.script(script).run()?;
+    equal("what the container sees", shown.as_str(), &*format!("{SIZE}\npearls"))?;
+    equal("what is on the disk", &disk.start()?, b"pearls")?;
+    // Read-only, in a pod of its own: the first may still have it.
+    pod.end()?;
+    let pod = cri.pod("b").run()?;
+    let reader = pod.container("one").with(|config| config.devices.push(disk.device("/dev/pearls", "r")));
+    let script = "dd if=/dev/pearls bs=6 count=1 2>/dev/null; \
+        printf stones | dd of=/dev/pearls conv=fsync 2>/dev/null || echo ' refused'";
+    equal("a reader", reader.script(script).run()?.as_str(), "pearls refused\n")?;
+    equal("what is on the disk afterwards", &disk.start()?, b"pearls")?;
+    pod.end()
+}
+
+pub fn in_use(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let disk = Disk::new(&cri.traces)?;
+    run("mkfs.ext4", &["-q", &disk.device.to_string_lossy()])?;
+    let point = cri.traces.folder("mounted")?;
+    let mounted = Mounted::new(&[], Path::new(&disk.device), &point)?;
+    fs::write(point.join("file"), "of the node").map_err(Failure::io("can't write a file"))?;
+    let pod = cri.pod("a").run()?;
+    let wanted = || pod.container("one").with(|config| config.devices.push(disk.device("/dev/x", "rwm")));
+    let refusal = wanted().refused()?;
+    contains("the refusal", &refusal, "is in use on the host")?;
+    drop(mounted);
+    let found =
+        wanted().attempt(1).script("dd if=/dev/x bs=1024 skip=1 count=1 2>/dev/null | wc -c").run()?;
+    check(found.trim() == "1024", || format!("the disk that is free again gives {found:?}"))?;
+    pod.end()
+}

@@ -2,17 +2,26 @@
 
 mod check;
 mod config;
+mod console;
 mod hex;
 mod id_block;
+mod inspect;
 mod keys;
+mod logs;
+mod manual;
 mod measure;
+mod metrics;
+mod pods;
+mod printable;
+mod ps;
 mod table;
 mod verify;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use pods::PodError;
 
 /// Containers in virtual machines of their own: the operator's command
 #[derive(Debug, Parser)]
@@ -29,10 +38,29 @@ enum Command {
     Check(check::Arguments),
     /// Shows the configuration that counts, with where each value comes from
     Config(config::Arguments),
+    /// Prints a script that completes this command in a shell
+    Completion(manual::CompletionArguments),
+    /// Shows what the kernel of a pod's guest says, or starts a shell where that is allowed
+    #[command(after_help = pods::EXIT_CODES)]
+    Console(console::Arguments),
     /// Makes and checks ID blocks, by which an SEV-SNP guest belongs to its owner's key
     IdBlock(id_block::Arguments),
+    /// Shows all that is known of a pod: its configuration, launch, devices, containers and last errors
+    #[command(after_help = pods::EXIT_CODES)]
+    Inspect(inspect::Arguments),
+    /// Shows what a pod's shim logged
+    #[command(after_help = pods::EXIT_CODES)]
+    Logs(logs::Arguments),
+    /// Writes this command's manual pages into a folder
+    #[command(hide = true)]
+    Manual(manual::ManualArguments),
     /// Computes the measurements that a confidential guest's reports must show
     Measure(measure::Arguments),
+    /// Serves the node's numbers in Prometheus' text format
+    Metrics(metrics::Arguments),
+    /// Lists the pods of this node
+    #[command(after_help = pods::EXIT_CODES)]
+    Ps(ps::Arguments),
     /// Makes the keys of the simulated platform, which is not confidential
     Keys(keys::Arguments),
     /// Checks a guest's attestation report and explains each step
@@ -46,6 +74,15 @@ fn main() -> ExitCode {
         Command::Config(arguments) => text(config::run(&arguments)),
         Command::IdBlock(arguments) => text(id_block::run(&arguments)),
         Command::Measure(arguments) => text(measure::run(&arguments)),
+        Command::Completion(arguments) => {
+            (manual::completion(&arguments, Arguments::command()), ExitCode::SUCCESS)
+        }
+        Command::Console(arguments) => about_pod(console::run(arguments).map(|code| (String::new(), code))),
+        Command::Inspect(arguments) => about_pod(inspect::run(&arguments).map(done)),
+        Command::Logs(arguments) => about_pod(logs::run(&arguments).map(|()| done(String::new()))),
+        Command::Manual(arguments) => text(manual::manual(&arguments, Arguments::command())),
+        Command::Metrics(arguments) => text(metrics::run(&arguments)),
+        Command::Ps(arguments) => about_pod(ps::run(&arguments).map(done)),
         Command::Keys(arguments) => text(keys::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments).unwrap_or_else(|error| {
             eprintln!("nacre: {}", chain(&error));
@@ -60,6 +97,19 @@ fn main() -> ExitCode {
         }
         _ => code,
     }
+}
+
+fn done(text: String) -> (String, ExitCode) {
+    (text, ExitCode::SUCCESS)
+}
+
+/// The same for commands about pods, whose exit status says what kind of error it was.
+fn about_pod(result: Result<(String, ExitCode), PodError>) -> (String, ExitCode) {
+    result.unwrap_or_else(|error| {
+        // SECURITY: messages carry names and texts from elsewhere.
+        eprintln!("nacre: {}", printable::text(&chain(&error)));
+        (String::new(), error.exit_code())
+    })
 }
 
 /// The text to print, if there is one, or the error on stderr.

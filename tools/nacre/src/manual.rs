@@ -1,0 +1,53 @@
+//! Completion for shells, and manual pages, both from the same description of the command line.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap_complete::Shell;
+use thiserror::Error;
+
+/// Options of `nacre completion`.
+#[derive(Debug, clap::Args)]
+pub struct CompletionArguments {
+    /// Which shell
+    shell: Shell,
+}
+
+/// Options of `nacre manual`.
+#[derive(Debug, clap::Args)]
+pub struct ManualArguments {
+    /// The folder for the pages; it is made when it is missing
+    folder: PathBuf,
+}
+
+/// A page can't be written.
+#[derive(Debug, Error)]
+#[error("can't write {}", path.display())]
+pub struct ManualError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The script that a shell reads.
+pub fn completion(arguments: &CompletionArguments, mut command: clap::Command) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "nacre", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Writes one page for the command and one for each of its subcommands; returns their names.
+///
+/// # Errors
+/// A page can't be written.
+pub fn manual(arguments: &ManualArguments, command: clap::Command) -> Result<String, ManualError> {
+    let folder = &arguments.folder;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ManualError { path, source }
+    };
+    fs::create_dir_all(folder).map_err(failed(folder))?;
+    clap_mangen::generate_to(command, folder).map_err(failed(folder))?;
+    Ok(String::new())
+}

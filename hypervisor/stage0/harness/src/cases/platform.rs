@@ -1,0 +1,103 @@
+//! Guests that nobody attacks, and guests of which a host starts CPUs that it must not.
+
+use nacre_stage0_abi::stop::Stop;
+
+use super::{Entry, Guest, Running, must_die};
+use crate::cpu::{Ended, lock};
+use crate::error::{Error, must};
+use crate::image::replace_all;
+use crate::model::Technology;
+
+pub const CASES: &[Entry] = &[
+    ("plain-reaches-the-kernel", |image| reaches(Guest::new(Technology::Plain, 2, image)?, false)),
+    ("snp-reaches-the-kernel", |image| reaches(Guest::new(Technology::Snp, 2, image)?, false)),
+    ("snp-with-large-pages", |image| reaches(Guest::new(Technology::Snp, 1, image)?, true)),
+    ("snp-second-cpu-before-the-first", second_cpu_before),
+    ("snp-second-cpu-after-the-first", second_cpu_after),
+    ("snp-first-cpu-again", first_cpu_again),
+    ("plain-second-cpu", plain_second_cpu),
+    ("snp-forgotten-encryption-bit-shows", forgotten_bit),
+    ("snp-forgotten-page-shows", forgotten_page),
+    ("snp-page-taken-twice-shows", taken_twice),
+];
+
+/// The first CPU alone reaches the kernel.
+fn reaches(guest: Guest, large_pages: bool) -> Result<String, Error> {
+    let mut running = guest.start(|model| {
+        model.large_pages = large_pages;
+        Ok(())
+    })?;
+    first_reaches(&mut running)?;
+    let taken: u64 = lock(&running.model).taken.values().sum();
+    Ok(format!("{taken} pages taken into use"))
+}
+
+fn first_reaches(running: &mut Running) -> Result<super::Cpu, Error> {
+    let mut first = running.take(0)?;
+    let ended = first.run()?;
+    running.must_be_in_the_kernel(&ended)?;
+    Ok(first)
+}
+
+fn must_be_second(ended: &Ended) -> Result<String, Error> {
+    let right = matches!(ended, Ended::Stopped(Stop::SecondEntry));
+    must(right, || format!("must be stopped as a second entry, but: {ended:?}"))?;
+    Ok("stopped as a second entry".into())
+}
+
+fn second_cpu_before(image: &[u8]) -> Result<String, Error> {
+    let mut running = Guest::new(Technology::Snp, 2, image)?.start(|_| Ok(()))?;
+    let note = must_be_second(&running.take(1)?.run()?)?;
+    // And it did nothing to the first.
+    first_reaches(&mut running)?;
+    Ok(note)
+}
+
+fn second_cpu_after(image: &[u8]) -> Result<String, Error> {
+    let mut running = Guest::new(Technology::Snp, 2, image)?.start(|_| Ok(()))?;
+    let _first = first_reaches(&mut running)?;
+    running.machine.show_early_image(&lock(&running.model).memory)?;
+    must_be_second(&running.take(1)?.run()?)
+}
+
+fn first_cpu_again(image: &[u8]) -> Result<String, Error> {
+    let mut running = Guest::new(Technology::Snp, 1, image)?.start(|_| Ok(()))?;
+    let mut first = first_reaches(&mut running)?;
+    running.machine.show_early_image(&lock(&running.model).memory)?;
+    first.set(&running.launch.cpu(0))?;
+    must_be_second(&first.run()?)
+}
+
+fn plain_second_cpu(image: &[u8]) -> Result<String, Error> {
+    let mut running = Guest::new(Technology::Plain, 2, image)?.start(|_| Ok(()))?;
+    must_be_second(&running.take(1)?.run()?)
+}
+
+/// The harness itself: it must find mistakes that stage0 does not make.
+fn changed(image: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut image = image.to_vec();
+    let count = replace_all(&mut image, from, to);
+    must(count == 1, || format!("{from:02x?} is there {count} times"))?;
+    Ok(image)
+}
+
+fn forgotten_bit(image: &[u8]) -> Result<String, Error> {
+    // `bts ebp, ecx` becomes nothing.
+    let image = changed(image, &[0x0f, 0xab, 0xcd], &[0x90, 0x90, 0x90])?;
+    let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
+    must_die(&mut running, "without the encryption bit")
+}
+
+fn forgotten_page(image: &[u8]) -> Result<String, Error> {
+    // The entry's loop over its own memory goes two pages at a time: `add esp, 0x1000`.
+    let image = changed(image, &[0x81, 0xc4, 0, 0x10, 0, 0], &[0x81, 0xc4, 0, 0x20, 0, 0])?;
+    let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
+    must_die(&mut running, "touches memory that is not in use")
+}
+
+fn taken_twice(image: &[u8]) -> Result<String, Error> {
+    // Half a page at a time: every page twice.
+    let image = changed(image, &[0x81, 0xc4, 0, 0x10, 0, 0], &[0x81, 0xc4, 0, 0x08, 0, 0])?;
+    let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
+    must_die(&mut running, "into use")
+}

@@ -15,8 +15,14 @@ use crate::{guest, images, packages, programs, stage0};
 pub const STEPS: [&str; 4] = ["programs", "guest image", "container images", "payload of the test node"];
 
 /// Programs that the payload holds.
-const PROGRAMS: [&str; 5] =
-    ["containerd-shim-nacre-v2", "nacre-vmm", "nacre", "nacre-machine-tests", "nacre-tests"];
+const PROGRAMS: [&str; 6] = [
+    "containerd-shim-nacre-v2",
+    "nacre-vmm",
+    "nacre",
+    "nacre-machine-tests",
+    "nacre-stage0-harness",
+    "nacre-tests",
+];
 
 /// Payloads that the cache keeps.
 const KEPT: usize = 3;

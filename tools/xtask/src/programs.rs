@@ -15,8 +15,15 @@ pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The packages with static programs. They are built together, whichever is wanted: cargo chooses the features of a
 /// shared dependency by what it builds at once, and would compile many of them again for each other selection.
-const PACKAGES: [&str; 6] =
-    ["containerd-shim-nacre-v2", "nacre", "nacre-agent", "nacre-machine-tests", "nacre-tests", "nacre-vmm"];
+const PACKAGES: [&str; 7] = [
+    "containerd-shim-nacre-v2",
+    "nacre",
+    "nacre-agent",
+    "nacre-machine-tests",
+    "nacre-stage0-harness",
+    "nacre-tests",
+    "nacre-vmm",
+];
 
 /// Builds our programs and returns the folder that holds them.
 ///
@@ -39,10 +46,15 @@ pub fn build() -> Result<PathBuf, Error> {
 /// Flags for the compiler. Where the checkout and cargo's folder are must not be seen in the programs: the guest
 /// image is measured, and the same source must give the same bytes in any folder.
 pub fn path_flags() -> Vec<String> {
+    path_flags_of(&cache::checkout())
+}
+
+/// The same for a copy of the checkout.
+pub fn path_flags_of(checkout: &Path) -> Vec<String> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    vec![remap(&cache::checkout(), "/nacre"), remap(&cargo, "/cargo")]
+    vec![remap(checkout, "/nacre"), remap(&cargo, "/cargo")]
 }
 
 /// cargo's folder for what it builds.

@@ -9,11 +9,15 @@ mod summary;
 use std::process::ExitCode;
 
 use crate::command;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::node::Suite;
 use crate::packages;
 use crate::progress::Progress;
+use crate::stage0;
 use summary::{Outcome, Summary};
+
+/// The name of the test that builds stage0 again.
+const REPRODUCE: &str = "stage0 is the same bytes from any folder";
 
 /// What the workspace's builds and unit tests need of Debian.
 const PACKAGES: [&str; 7] =
@@ -76,7 +80,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
 /// Runs what needs no node.
 fn outside(summary: &mut Summary, filter: Option<&str>) -> Result<(), Error> {
-    let mut progress = Progress::new(&["packages for the tests", "formatting", "clippy", "unit tests"]);
+    let mut progress = Progress::new(&[
+        "packages for the tests",
+        "formatting",
+        "clippy",
+        "unit tests",
+        "stage0, built twice more",
+    ]);
     progress.step(|| packages::need(&PACKAGES))?;
     if filter.is_none() {
         let formatting = ["fmt", "--all", "--check"];
@@ -86,7 +96,23 @@ fn outside(summary: &mut Summary, filter: Option<&str>) -> Result<(), Error> {
     } else {
         progress.skip(2);
     }
-    progress.step_with_note(|note| cargo::unit_tests(summary, filter, note))
+    progress.step_with_note(|note| cargo::unit_tests(summary, filter, note))?;
+    if filter.is_none_or(|filter| REPRODUCE.contains(filter)) {
+        progress.step(|| {
+            reproduce(summary);
+            Ok(())
+        })?;
+    } else {
+        progress.skip(1);
+    }
+    Ok(())
+}
+
+/// Two clean builds of stage0 in two folders give the same bytes.
+fn reproduce(summary: &mut Summary) {
+    let outcome = stage0::reproduce();
+    summary
+        .add(REPRODUCE, outcome.map_or_else(|why| Outcome::Failed(error::chain(&why)), |()| Outcome::Passed));
 }
 
 /// Runs a check of cargo's that passes or fails as a whole.

@@ -113,8 +113,9 @@ impl Launch {
             Technology::Snp => CpuState::stage0_snp(index),
             Technology::Tdx => {
                 let state = CpuState::stage0_tdx(index);
-                // Only a processor with VMX has this bit.
-                CpuState { cr4: state.cr4 & !0x2000, ..state }
+                // Only a processor with VMX has VMXE. PAE is set beforehand because QEMU's nested SVM forgets to turn
+                // paging on again when it leaves a guest that has EFER.LME without CR0.PG and CR4.PAE: the node hangs.
+                CpuState { cr4: state.cr4 & !0x2000 | 0x20, ..state }
             }
         }
     }

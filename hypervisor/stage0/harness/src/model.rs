@@ -65,7 +65,8 @@ impl Model {
             memory: Memory::new(image.len(), launch.window.len())?,
             in_use: BTreeMap::new(),
             map: launch.memory.clone(),
-            large_pages: false,
+            // Few exits; the cases that are about small pages say so.
+            large_pages: true,
             lie: None,
             window_page: 0,
             window_changes: launch.technology != Technology::Plain,

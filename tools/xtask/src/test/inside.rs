@@ -89,34 +89,57 @@ fn with_runtime(
     Ok(())
 }
 
-/// Runs the tests of the VMM's own code: one group in a node as it is, the other in a node whose kernel has
-/// software-protected machines.
+/// Tests that make virtual machines of their own, without containerd.
+struct Group {
+    /// How their names begin.
+    prefix: &'static str,
+    /// The kernel that they need.
+    kernel: Kernel,
+    /// What runs them; a filter follows.
+    runner: &'static [&'static str],
+}
+
+const MACHINES: &[&str] = &["/payload/bin/nacre-machine-tests"];
+const STAGE0: &[&str] = &["/payload/bin/nacre-stage0-harness", "--stage0", "/payload/share/stage0.bin"];
+
+/// Tests of the VMM's own code, one group of which needs software-protected machines, and of stage0.
+const GROUPS: [Group; 3] = [
+    Group { prefix: "stage0-", kernel: Kernel::Debian, runner: STAGE0 },
+    Group { prefix: "tamper-", kernel: Kernel::Debian, runner: MACHINES },
+    Group { prefix: "protected-", kernel: Kernel::Protected, runner: MACHINES },
+];
+
+/// Runs [`GROUPS`], each in a node of its own.
 pub fn machines(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
-    for (group, kernel) in [("tamper-", Kernel::Debian), ("protected-", Kernel::Protected)] {
-        if filter.is_none_or(|filter| filter.starts_with(group) || group.contains(filter))
-            && let Err(why) = try_machines(summary, suite, kernel, filter.unwrap_or(group))
+    for group in &GROUPS {
+        let prefix = group.prefix;
+        if filter.is_none_or(|filter| filter.starts_with(prefix) || prefix.contains(filter))
+            && let Err(why) = try_machines(summary, suite, group, filter.unwrap_or(prefix))
         {
             error::print_chain(&why);
-            summary.add(&format!("{group}* in the node"), Outcome::Failed(error::chain(&why)));
+            summary.add(&format!("{prefix}* in the node"), Outcome::Failed(error::chain(&why)));
         }
     }
 }
 
-fn try_machines(summary: &mut Summary, suite: Suite, kernel: Kernel, filter: &str) -> Result<(), Error> {
+fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str) -> Result<(), Error> {
+    let kernel = group.kernel;
+    let runner = group.runner.first().copied().unwrap_or_default();
+    let command = [group.runner, &[filter]].concat();
     let mut progress = Progress::new(&payload::STEPS);
     let payload = payload::build(&mut progress)?;
     let settings = Settings { kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
     for attempt in 1..=NODES {
         let node = Node::fresh(&settings)?;
         let mut outcomes = Vec::new();
-        let ended = node.lines(&["/payload/bin/nacre-machine-tests", filter], |line| {
+        let ended = node.lines(&command, |line| {
             eprintln!("{line}");
             outcomes.extend(outcome(line));
         });
         match ended {
             Ok(status) => {
                 if outcomes.is_empty() {
-                    let what = format!("nacre-machine-tests ended with {status} and ran nothing");
+                    let what = format!("{runner} ended with {status} and ran nothing");
                     summary.add(filter, Outcome::Failed(what));
                 }
                 outcomes.into_iter().for_each(|(name, outcome)| summary.add(&name, outcome));

@@ -77,24 +77,35 @@ pub const CASES: &[Entry] = &[
         lie(image, |page, _| (page == 0x3000).then_some(Answer::Already), Stop::ValidatedBefore)
     }),
     ("page-valid-before", |image| {
-        lie(
-            image,
-            |page, large| (page == 9 * MIB && !large).then_some(Answer::Already),
-            Stop::ValidatedBefore,
-        )
+        lie(image, |page, large| small(page, large, Answer::Already), Stop::ValidatedBefore)
     }),
     ("large-page-valid-before", |image| {
         lie(image, |page, large| (page == 8 * MIB && large).then_some(Answer::Already), Stop::ValidatedBefore)
     }),
     ("no-size-is-right", |image| {
-        lie(image, |page, _| (page == 9 * MIB).then_some(Answer::OtherSize), Stop::NotValidated)
+        lie(image, |page, large| small(page, large, Answer::OtherSize), Stop::NotValidated)
     }),
     ("page-refused", |image| {
-        lie(image, |page, _| (page == (1 << 32) + 0x3000).then_some(Answer::Refused), Stop::NotValidated)
+        lie(image, |page, large| small(page, large, Answer::Refused), Stop::NotValidated)
+    }),
+    ("large-page-refused", |image| {
+        lie(image, |page, _| (page == 1 << 32).then_some(Answer::Refused), Stop::NotValidated)
     }),
     ("page-only-said-to-be-in-use", only_said),
     ("large-page-only-partly-in-use", partly),
 ];
+
+/// Where the kernel's first segment is loaded.
+const KERNEL: u64 = 16 * MIB;
+
+/// The host has one piece of memory in small pages, and answers for one of them.
+fn small(page: u64, large: bool, answer: Answer) -> Option<Answer> {
+    match (page, large) {
+        (page, true) if page == 8 * MIB => Some(Answer::OtherSize),
+        (page, false) if page == 9 * MIB => Some(answer),
+        _ => None,
+    }
+}
 
 /// Writes bytes at a place that a page has.
 fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
@@ -160,7 +171,11 @@ fn snp_status(image: &[u8]) -> Result<String, Error> {
 fn only_said(image: &[u8]) -> Result<String, Error> {
     for technology in [Technology::Snp, Technology::Tdx] {
         let mut running = Guest::new(technology, 1, image)?.start(|model| {
-            model.lie = Some(|page, large| (page == 16 * MIB && !large).then_some(Answer::Done));
+            model.lie = Some(|page, large| match (page, large) {
+                (KERNEL, true) => Some(Answer::OtherSize),
+                (KERNEL, false) => Some(Answer::Done),
+                _ => None,
+            });
             Ok(())
         })?;
         must_die(&mut running, "touches memory that is not in use")?;

@@ -2,7 +2,7 @@
 
 use nacre_stage0_abi::stop::Stop;
 
-use super::{Entry, Guest, Running, must_die};
+use super::{Entry, Guest, Running, must_die, must_stop};
 use crate::cpu::{Ended, lock};
 use crate::error::{Error, must};
 use crate::image::replace_all;
@@ -88,16 +88,21 @@ fn forgotten_bit(image: &[u8]) -> Result<String, Error> {
     must_die(&mut running, "without the encryption bit")
 }
 
+/// The loop over the entry's own memory: `add esp, 0x1000; cmp esp, 0x20000`, with another step.
+fn with_step(image: &[u8], step: u16) -> Result<Vec<u8>, Error> {
+    const END: [u8; 6] = [0x81, 0xfc, 0, 0, 2, 0];
+    let add = |step: u16| [&[0x81, 0xc4][..], &step.to_le_bytes(), &[0, 0], &END].concat();
+    changed(image, &add(0x1000), &add(step))
+}
+
 fn forgotten_page(image: &[u8]) -> Result<String, Error> {
-    // The entry's loop over its own memory goes two pages at a time: `add esp, 0x1000`.
-    let image = changed(image, &[0x81, 0xc4, 0, 0x10, 0, 0], &[0x81, 0xc4, 0, 0x20, 0, 0])?;
+    let image = with_step(image, 0x5000)?;
     let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
     must_die(&mut running, "touches memory that is not in use")
 }
 
 fn taken_twice(image: &[u8]) -> Result<String, Error> {
-    // Half a page at a time: every page twice.
-    let image = changed(image, &[0x81, 0xc4, 0, 0x10, 0, 0], &[0x81, 0xc4, 0, 0x08, 0, 0])?;
+    let image = with_step(image, 0)?;
     let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
-    must_die(&mut running, "into use")
+    must_stop(&mut running, Stop::ScratchNotValidated)
 }

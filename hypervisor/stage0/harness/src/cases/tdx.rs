@@ -18,8 +18,8 @@ const GIB: u64 = 1 << 30;
 pub const CASES: &[Entry] = &[
     ("tdx-reaches-the-kernel", |image| wakes(image, 1, 1, false)),
     ("tdx-with-large-pages", |image| wakes(image, 1, 1, true)),
-    ("tdx-wakes-other-cpus", |image| wakes(image, 4, 4, false)),
-    ("tdx-more-cpus-than-were-measured", |image| wakes(image, 2, 4, false)),
+    ("tdx-wakes-other-cpus", |image| wakes(image, 4, 4, true)),
+    ("tdx-more-cpus-than-were-measured", |image| wakes(image, 2, 4, true)),
     ("tdx-added-page-in-low-memory", |image| added(image, 0x3000)),
     ("tdx-added-page", |image| added(image, 24 << 20)),
     ("tdx-added-page-in-high-memory", |image| added(image, (1 << 32) + 0x3f_f000)),

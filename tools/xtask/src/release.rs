@@ -3,13 +3,26 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::{cache, guest, programs, stage0};
+use crate::{cache, command, guest, programs, stage0};
 
 /// The programs that a node needs.
 const PROGRAMS: [&str; 3] = ["containerd-shim-nacre-v2", "nacre-vmm", "nacre"];
+/// Files from the checkout's `configuration` and their places on a node.
+const PLACED: [(&str, &str); 2] = [
+    ("systemd/nacre-metrics.service", "usr/local/lib/systemd/system/nacre-metrics.service"),
+    ("kubernetes/runtimeclass.yaml", "usr/local/share/nacre/runtimeclass.yaml"),
+];
+/// The shells that complete our command, and where they look for it.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/local/share/bash-completion/completions/nacre"),
+    ("zsh", "usr/local/share/zsh/site-functions/_nacre"),
+    ("fish", "usr/local/share/fish/vendor_completions.d/nacre.fish"),
+];
+const MANUAL: &str = "usr/local/share/man/man1";
 /// Configuration files, from the checkout's `configuration` to the node's `/etc/nacre`.
 const CONFIGURATION: [&str; 3] =
     ["nacre.toml", "containerd/containerd-1.7.toml", "containerd/containerd-2.toml"];
@@ -32,12 +45,30 @@ pub fn run() -> Result<(), Error> {
         place(&kernel, &root.join("usr/share/nacre/vmlinux"), 0o644)?;
         place(&initrd, &root.join("usr/share/nacre/initrd.img"), 0o644)?;
         place(&stage0, &root.join("usr/share/nacre/stage0.bin"), 0o644)?;
+        for (from, to) in PLACED {
+            place(&cache::checkout().join("configuration").join(from), &root.join(to), 0o644)?;
+        }
+        document(&programs.join("nacre"), &root)?;
         CONFIGURATION.iter().try_for_each(|name| {
             let from = cache::checkout().join("configuration").join(name);
             place(&from, &root.join("etc/nacre").join(name), 0o644)
         })
     })?;
     println!("{}", root.display());
+    Ok(())
+}
+
+/// Manual pages and completion, which the command makes itself.
+fn document(nacre: &Path, root: &Path) -> Result<(), Error> {
+    command::output(Command::new(nacre).arg("manual").arg(root.join(MANUAL)))?;
+    for (shell, path) in COMPLETIONS {
+        let (script, path) =
+            (command::output(Command::new(nacre).args(["completion", shell]))?, root.join(path));
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::file("can't make the folder", folder))?;
+        }
+        fs::write(&path, script).map_err(Error::file("can't write", &path))?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod containerd;
 mod files;
 mod kernel;
 mod kvm;
+mod pods;
 mod report;
 mod tee;
 mod tools;
@@ -13,6 +14,7 @@ mod tools;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use containerd::handler;
 use nacre_configuration::{Configuration, Loaded};
 use report::{Finding, Report};
 
@@ -56,6 +58,7 @@ fn look(arguments: &Arguments) -> Report {
         "nacre",
         [configuration, files::shim(), files::vmm(&vmm), files::kernel(&guest), files::initrd(&guest)],
     );
+    report.add("pods", [pods::cgroups(), pods::network()]);
     report.add("image layers", [tools::mkfs(), cache::finding(&image)]);
     report
 }

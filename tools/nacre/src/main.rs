@@ -6,6 +6,7 @@ mod console;
 mod hex;
 mod id_block;
 mod inspect;
+mod install;
 mod keys;
 mod logs;
 mod manual;
@@ -48,6 +49,8 @@ enum Command {
     /// Shows all that is known of a pod: its configuration, launch, devices, containers and last errors
     #[command(after_help = pods::EXIT_CODES)]
     Inspect(inspect::Arguments),
+    /// Installs nacre on a node whose root is mounted somewhere, or upgrades it; pods go on
+    Install(install::InstallArguments),
     /// Shows what a pod's shim logged
     #[command(after_help = pods::EXIT_CODES)]
     Logs(logs::Arguments),
@@ -61,6 +64,8 @@ enum Command {
     /// Lists the pods of this node
     #[command(after_help = pods::EXIT_CODES)]
     Ps(ps::Arguments),
+    /// Takes nacre off a node whose root is mounted somewhere, unless pods of it run
+    Uninstall(install::Node),
     /// Makes the keys of the simulated platform, which is not confidential
     Keys(keys::Arguments),
     /// Checks a guest's attestation report and explains each step
@@ -79,6 +84,8 @@ fn main() -> ExitCode {
         }
         Command::Console(arguments) => about_pod(console::run(arguments).map(|code| (String::new(), code))),
         Command::Inspect(arguments) => about_pod(inspect::run(&arguments).map(done)),
+        Command::Install(arguments) => text(install::install(&arguments)),
+        Command::Uninstall(arguments) => text(install::uninstall(&arguments)),
         Command::Logs(arguments) => about_pod(logs::run(&arguments).map(|()| done(String::new()))),
         Command::Manual(arguments) => text(manual::manual(&arguments, Arguments::command())),
         Command::Metrics(arguments) => text(metrics::run(&arguments)),

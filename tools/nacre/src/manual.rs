@@ -51,3 +51,31 @@ pub fn manual(arguments: &ManualArguments, command: clap::Command) -> Result<Str
     clap_mangen::generate_to(command, folder).map_err(failed(folder))?;
     Ok(String::new())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::Arguments;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_a_page_and_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ManualArguments { folder: folder.path().join("man1") };
+        manual(&arguments, Arguments::command()).unwrap();
+        let bash = completion(&CompletionArguments { shell: Shell::Bash }, Arguments::command());
+        for name in ["ps", "inspect", "console", "logs", "metrics", "check", "install"] {
+            let page = fs::read_to_string(arguments.folder.join(format!("nacre-{name}.1"))).unwrap();
+            assert!(page.contains(".TH"), "{name}");
+            assert!(bash.contains(&format!("nacre__subcmd__{name}")), "{name}");
+        }
+        let page = fs::read_to_string(arguments.folder.join("nacre-ps.1")).unwrap();
+        assert!(page.contains("no such pod"), "exit codes are missing: {page}");
+    }
+}

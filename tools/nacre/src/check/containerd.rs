@@ -77,7 +77,7 @@ fn judge_handler(version: Option<(u32, u32)>, dump: Option<&str>) -> Finding {
 }
 
 /// The name of the runtime that is ours, in a configuration of version 2 or 3.
-fn handler(tree: &toml::Table) -> Option<&str> {
+pub fn handler(tree: &toml::Table) -> Option<&str> {
     let plugins = tree.get("plugins")?.as_table()?;
     let cri = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
     let lists =

@@ -45,7 +45,11 @@ enum Task {
     /// Build the files of a node and lay them out in a folder.
     Release,
     /// Build the first code of a confidential guest, and print where it is.
-    Stage0,
+    Stage0 {
+        /// Build it twice more in other folders, and compare.
+        #[arg(long)]
+        reproduce: bool,
+    },
     /// Every check: formatting, clippy, unit tests, and all tests in the test node.
     Test(test::Arguments),
 }
@@ -63,7 +67,8 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Guest(arguments) => guest::run(&arguments)?,
         Task::Images => images::print()?,
         Task::Release => release::run()?,
-        Task::Stage0 => stage0::print()?,
+        Task::Stage0 { reproduce: true } => stage0::reproduce()?,
+        Task::Stage0 { reproduce: false } => stage0::print()?,
         // These choose their exit status themselves.
         Task::Bench(arguments) => return bench::run(&arguments),
         Task::Demo => return demo::run(),

@@ -64,8 +64,14 @@ pub fn memory_once(launch: &Launch, model: &Model) -> Result<(), Error> {
     Ok(())
 }
 
-/// Kernel, initrd and command line are what was measured, though the host changed the window behind stage0's back.
+/// Kernel, initrd and command line are what was measured, though the host changed each page of the window as soon as
+/// the next one was read: stage0 reads each byte once.
 fn images(launch: &Launch, model: &mut Model) -> Result<(), Error> {
+    if model.window_changes {
+        let pages: u64 = launch.images.iter().map(|image| image.source.len().div_ceil(4096)).sum();
+        let read = u64::try_from(model.window_page).unwrap_or(u64::MAX);
+        must(read == pages, || format!("{read} pages of the window were read, not {pages}"))?;
+    }
     for image in &launch.images {
         let (start, end) = (image.source.start() - layout::SHARED_WINDOW.start(), image.source.len());
         let from = usize::try_from(start).unwrap_or(0);

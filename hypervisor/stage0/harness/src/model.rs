@@ -43,7 +43,7 @@ pub struct Model {
     pub large_pages: bool,
     pub lie: Option<Lie>,
     /// The window's page that the guest may read now; those before were read and changed since.
-    window_page: usize,
+    pub window_page: usize,
     pub window_changes: bool,
     /// TDX's runtime measurement registers.
     pub registers: [[u8; 48]; 4],

@@ -45,15 +45,9 @@ pub const CASES: &[Entry] = &[
     ("entry-not-in-the-kernel", |image| {
         each(image, |launch| put(&mut launch.hashes, 16, &(20 * MIB).to_le_bytes()), Stop::Hashes)
     }),
-    ("page-bit-missing", |image| {
-        each(
-            image,
-            |launch| {
-                put(&mut launch.parameters, ENCRYPTION_BIT, &[0; 4]);
-                put(&mut launch.parameters, SHARED_BIT, &[0; 4]);
-            },
-            Stop::EncryptionBit,
-        )
+    ("tdx-no-shared-bit", |image| {
+        let change = |launch: &mut Launch| put(&mut launch.parameters, SHARED_BIT, &[0; 4]);
+        one(image, Technology::Tdx, change, None, Stop::EncryptionBit)
     }),
     ("snp-encryption-bit-differs-from-cpuid", |image| {
         one(image, Technology::Snp, |launch| launch.cpuid[16 + 28] ^= 1, None, Stop::EncryptionBit)

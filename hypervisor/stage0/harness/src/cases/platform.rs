@@ -12,6 +12,7 @@ pub const CASES: &[Entry] = &[
     ("plain-reaches-the-kernel", |image| reaches(Guest::new(Technology::Plain, 2, image)?, false)),
     ("snp-reaches-the-kernel", |image| reaches(Guest::new(Technology::Snp, 2, image)?, false)),
     ("snp-with-large-pages", |image| reaches(Guest::new(Technology::Snp, 1, image)?, true)),
+    ("shared-copy-changed-after-it-was-read", shared_copy),
     ("snp-second-cpu-before-the-first", second_cpu_before),
     ("snp-second-cpu-after-the-first", second_cpu_after),
     ("snp-first-cpu-again", first_cpu_again),
@@ -30,6 +31,20 @@ fn reaches(guest: Guest, large_pages: bool) -> Result<String, Error> {
     first_reaches(&mut running)?;
     let taken: u64 = lock(&running.model).taken.values().sum();
     Ok(format!("{taken} pages taken into use"))
+}
+
+/// The host changes every page of the window behind stage0's back (`Model::open_next`); what was copied is what runs.
+fn shared_copy(image: &[u8]) -> Result<String, Error> {
+    for technology in [Technology::Snp, Technology::Tdx] {
+        let mut running = Guest::new(technology, 1, image)?.start(|model| {
+            model.window_changes = true;
+            Ok(())
+        })?;
+        first_reaches(&mut running)?;
+        let first = lock(&running.model).memory.window.read(0, 4096);
+        must(first.is_none(), || "the window's first page was not taken away".into())?;
+    }
+    Ok("the private copy is what was measured".into())
 }
 
 fn first_reaches(running: &mut Running) -> Result<super::Cpu, Error> {

@@ -49,6 +49,7 @@ pub fn devices(request: &Request) -> Vec<Device> {
     let disks = config.disks.iter().zip('a'..).map(|(disk, letter)| {
         let about = match disk.backing {
             Backing::Extents(_) => "image layers, read-only",
+            Backing::Volumes => "block volumes",
             Backing::File { read_only: true, .. } => "a file, read-only",
             Backing::File { read_only: false, .. } => "a file",
         };

@@ -37,6 +37,7 @@ mod options;
 mod process;
 mod readiness;
 mod reaper;
+mod report;
 mod rpc;
 mod sandbox;
 mod server;

@@ -16,9 +16,9 @@ use nacre_protocol::health::{
 };
 use nacre_protocol::health_ttrpc::{Health, create_health};
 use nacre_protocol::nacre::{
-    AddVolumesRequest, AddVolumesResponse, ChangeTreeRequest, ChangeTreeResponse, ListProcessesRequest,
-    ListProcessesResponse, ReadKernelLogRequest, ReadKernelLogResponse, RemoveVolumesRequest,
-    RemoveVolumesResponse,
+    AddVolumesRequest, AddVolumesResponse, ChangeTreeRequest, ChangeTreeResponse, GetReportRequest,
+    GetReportResponse, ListProcessesRequest, ListProcessesResponse, ReadKernelLogRequest,
+    ReadKernelLogResponse, RemoveVolumesRequest, RemoveVolumesResponse,
 };
 use nacre_protocol::nacre_ttrpc::{Extension, create_extension};
 use nacre_protocol::protobuf::MessageField;
@@ -35,7 +35,7 @@ use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 use crate::process::Output;
 use crate::sandbox::Sandbox;
-use crate::{clock, copy_file, details, entropy, kernel_log, network};
+use crate::{clock, copy_file, details, entropy, kernel_log, network, report};
 
 /// The version of the protocol.
 const PROTOCOL_VERSION: &str = "0.0.1";
@@ -474,6 +474,19 @@ impl Health for Calls {
 
 #[async_trait]
 impl Extension for Calls {
+    async fn get_report(
+        &self,
+        _: &TtrpcContext,
+        request: GetReportRequest,
+    ) -> ttrpc::Result<GetReportResponse> {
+        let reported = async {
+            let data = report::report_data(&request.report_data)?;
+            report::Source::find().report(data).await
+        };
+        let report::Report { provider, bytes, certificates } = self.told("GetReport", reported.await)?;
+        Ok(GetReportResponse { provider, report: bytes, certificates, ..Default::default() })
+    }
+
     async fn list_processes(
         &self,
         _: &TtrpcContext,

@@ -9,7 +9,8 @@ use nacre_operator::CallCount;
 use nacre_protocol::agent as wire;
 use nacre_protocol::agent_ttrpc::AgentServiceClient;
 use nacre_protocol::nacre::{
-    AddVolumesRequest, ChangeTreeRequest, ListProcessesRequest, ReadKernelLogRequest, ReadKernelLogResponse,
+    AddVolumesRequest, ChangeTreeRequest, GetReportRequest, GetReportResponse, ListProcessesRequest,
+    ReadKernelLogRequest, ReadKernelLogResponse,
 };
 use nacre_protocol::nacre_ttrpc::ExtensionClient;
 use tokio::net::UnixStream;
@@ -190,6 +191,16 @@ impl Agent {
         let request = ListProcessesRequest { container_id: container.into(), ..Default::default() };
         let call = self.extension.list_processes(context::Context::default(), &request);
         Ok(self.within("list_processes", call).await?.pids)
+    }
+
+    /// Has an attestation report made with these 64 bytes in it.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; Kata's agent does not have this call.
+    pub async fn report(&self, data: &[u8]) -> Result<GetReportResponse, AgentError> {
+        let request = GetReportRequest { report_data: data.to_vec(), ..Default::default() };
+        let call = self.extension.get_report(context::Context::default(), &request);
+        self.within("get_report", call).await
     }
 
     /// Mounts storages for the whole pod.

@@ -35,6 +35,11 @@ pub enum Call {
     },
     /// The last that the guest printed on its console, from the VMM, as one [`Chunk`]. Works with a guest that hangs.
     Console,
+    /// [`Report`], from the guest's agent: an attestation report with these data in it.
+    Report {
+        /// 64 bytes as hexadecimal digits.
+        data: String,
+    },
     /// Starts a shell in a container, on fifos of the asker; replies with the exit status when it has ended.
     Shell {
         /// The container; the only one that runs if there is none.
@@ -84,6 +89,18 @@ pub struct AgentInfo {
     pub version: String,
     /// The guest's numbers in Prometheus' text format.
     pub metrics: String,
+}
+
+/// An attestation report. It comes from the guest: whoever trusts it has checked it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Who signs, in the guest's words.
+    pub provider: String,
+    /// The report as hexadecimal digits.
+    pub report: String,
+    /// The host's certificates for it as hexadecimal digits; often none.
+    pub certificates: String,
 }
 
 /// One line of an answer.

@@ -17,7 +17,7 @@ mod call;
 mod status;
 
 pub use about::{About, Device, KubernetesName, Size};
-pub use call::{AgentInfo, Call, Chunk, Fault, Reply, Request, ShellEnd, TerminalSize, Unreadable};
+pub use call::{AgentInfo, Call, Chunk, Fault, Reply, Report, Request, ShellEnd, TerminalSize, Unreadable};
 pub use status::{CallCount, Container, Message, Phase, Status};
 
 /// The version of the requests that this crate knows.

@@ -2,6 +2,7 @@
 
 mod about;
 mod answer;
+mod digits;
 mod listen;
 mod replies;
 mod shell;

@@ -19,6 +19,18 @@ pub fn parse(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
+/// A fixed number of bytes from the digits of the first ones; zeros follow.
+///
+/// # Errors
+/// A sentence that says what would be right.
+pub fn padded<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let wrong = || format!("not an even number of hexadecimal digits, at most {}", 2 * N);
+    let given = parse(text).ok_or_else(wrong)?;
+    let mut bytes = [0; N];
+    bytes.get_mut(..given.len()).ok_or_else(wrong)?.copy_from_slice(&given);
+    Ok(bytes)
+}
+
 /// Two digits for each byte.
 pub fn text(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {

@@ -15,6 +15,7 @@ mod metrics;
 mod pods;
 mod printable;
 mod ps;
+mod report;
 mod table;
 mod verify;
 
@@ -66,6 +67,9 @@ enum Command {
     Ps(ps::Arguments),
     /// Takes nacre off a node whose root is mounted somewhere, unless pods of it run
     Uninstall(install::Node),
+    /// Gets an attestation report from a pod's guest
+    #[command(after_help = pods::EXIT_CODES)]
+    Report(report::Arguments),
     /// Makes the keys of the simulated platform, which is not confidential
     Keys(keys::Arguments),
     /// Checks a guest's attestation report and explains each step
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Manual(arguments) => text(manual::manual(&arguments, Arguments::command())),
         Command::Metrics(arguments) => text(metrics::run(&arguments)),
         Command::Ps(arguments) => about_pod(ps::run(&arguments).map(done)),
+        Command::Report(arguments) => about_pod(report::run(&arguments)),
         Command::Keys(arguments) => text(keys::run(&arguments)),
         Command::Verify(arguments) => verify::run(&arguments).unwrap_or_else(|error| {
             eprintln!("nacre: {}", chain(&error));

@@ -28,7 +28,7 @@ Exit status:
 /// and no others without --root
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The report, as the guest got it: 1184 bytes for SEV-SNP
+    /// The report, as `nacre report` gives it out: 1184 bytes for SEV-SNP, or hexadecimal digits of them
     report: PathBuf,
     /// Certificates in PEM or DER: files, or folders with them. AMD's ARK and ASK are built in
     #[arg(long, required = true, num_args = 1.., value_name = "DIR|FILE")]
@@ -40,10 +40,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     plan: Option<Option<PathBuf>>,
     /// The report data that it must show: up to 128 hexadecimal digits, zeros follow
-    #[arg(long, value_parser = padded::<64>, value_name = "HEX")]
+    #[arg(long, value_parser = hex::padded::<64>, value_name = "HEX")]
     report_data: Option<[u8; 64]>,
     /// The host data that it must show: up to 64 hexadecimal digits, zeros follow
-    #[arg(long, value_parser = padded::<32>, value_name = "HEX")]
+    #[arg(long, value_parser = hex::padded::<32>, value_name = "HEX")]
     host_data: Option<[u8; 32]>,
     /// The policy that it must show; without this, one that forbids debugging and migration
     #[arg(long, value_parser = number, value_name = "NUMBER")]
@@ -77,6 +77,9 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
         return Err(Error::MinTcb(arguments.min_tcb.len()));
     }
     let report = read(&arguments.report)?;
+    // What a terminal showed is as good as the bytes.
+    let digits = std::str::from_utf8(&report).ok().and_then(|text| hex::parse(text.trim()));
+    let report = digits.filter(|bytes| !bytes.is_empty()).unwrap_or(report);
     let certificates = Certificates::load(&arguments.certs)?;
     let root = arguments.root.as_deref().map(Certificates::load_one).transpose()?;
     let measurements = match &arguments.plan {
@@ -95,14 +98,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::TooLarge(path.to_owned()));
     }
     fs::read(path).map_err(file)
-}
-
-fn padded<const N: usize>(text: &str) -> Result<[u8; N], String> {
-    let wrong = || format!("not an even number of hexadecimal digits, at most {}", 2 * N);
-    let given = hex::parse(text).ok_or_else(wrong)?;
-    let mut bytes = [0; N];
-    bytes.get_mut(..given.len()).ok_or_else(wrong)?.copy_from_slice(&given);
-    Ok(bytes)
 }
 
 fn number(text: &str) -> Result<u64, String> {

@@ -128,7 +128,7 @@ mod tests {
         let report = read(entry(&GOOD).path()).unwrap();
         let expected = Report { provider: "sev_guest".into(), bytes: vec![1, 2], certificates: Vec::new() };
         assert_eq!(report, expected);
-        let more = entry(&[&GOOD[..], &[("auxblob", &[3])]].concat());
+        let more = entry(&[&GOOD[..], &[("auxblob", &[3][..])]].concat());
         assert_eq!(read(more.path()).unwrap().certificates, [3]);
     }
 
@@ -136,10 +136,10 @@ mod tests {
     fn what_is_missing_or_empty_is_named() {
         let failure = read(entry(&GOOD[..2]).path()).unwrap_err();
         assert!(failure.text().starts_with("provider of a report"), "{}", failure.text());
-        let empty = entry(&[GOOD[0], ("outblob", b""), GOOD[2]]);
+        let empty = entry(&[GOOD[0], ("outblob", &b""[..]), GOOD[2]]);
         assert_eq!(read(empty.path()).unwrap_err().code(), Code::UNAVAILABLE);
         let large = vec![0; MOST_BYTES + 1];
-        let large = entry(&[GOOD[0], ("outblob", &large), GOOD[2]]);
+        let large = entry(&[GOOD[0], ("outblob", large.as_slice()), GOOD[2]]);
         assert_eq!(read(large.path()).unwrap_err().code(), Code::OUT_OF_RANGE);
     }
 

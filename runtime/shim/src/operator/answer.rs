@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nacre_operator::{AgentInfo, Call, Container, Fault, Phase, Status};
+use nacre_operator::{AgentInfo, Call, Container, Fault, Phase, Report, Status};
 
+use super::digits;
 use super::replies::{Replies, cut};
 use crate::annotations::Role;
 use crate::container;
@@ -22,6 +23,11 @@ const MOST_KERNEL_TEXT: usize = 8 << 20;
 /// SECURITY: what a guest says about itself is cut, and one message of its kernel, too.
 const MOST_AGENT_TEXT: usize = 64 << 10;
 
+/// The bytes of report data.
+const REPORT_DATA: usize = 64;
+/// SECURITY: no guest's report makes a line longer than it may be.
+const MOST_REPORT: usize = 128 << 10;
+
 /// Answers a call.
 ///
 /// # Errors
@@ -32,6 +38,10 @@ pub async fn answer(pod: &Arc<Pod>, call: Call, replies: &mut Replies) -> io::Re
         Call::Log { follow } => return log(pod, follow, replies).await,
         Call::Agent => match agent(pod).await {
             Ok(info) => return replies.good(info).await,
+            Err(error) => Err(error),
+        },
+        Call::Report { data } => match report(pod, &data).await {
+            Ok(report) => return replies.good(report).await,
             Err(error) => Err(error),
         },
         Call::Console => match console(pod).await {
@@ -107,6 +117,20 @@ async fn agent(pod: &Pod) -> Result<AgentInfo, TaskError> {
     // Kata's agent may have none.
     let metrics = machine.agent().metrics().await.unwrap_or_default();
     Ok(AgentInfo { version: cut(&version, 256).into(), metrics: cut(&metrics, MOST_AGENT_TEXT).into() })
+}
+
+async fn report(pod: &Pod, data: &str) -> Result<Report, TaskError> {
+    let wrong = || TaskError::Unsupported("report data that is not 128 hexadecimal digits");
+    let data = digits::parse(data).filter(|data| data.len() == REPORT_DATA).ok_or_else(wrong)?;
+    let machine = pod.machine()?;
+    let answer = machine.agent().report(&data).await?;
+    // Both fit into one line: the agent's are smaller, unless it is hostile.
+    let part = |bytes: &[u8]| digits::text(bytes.get(..MOST_REPORT).unwrap_or(bytes));
+    Ok(Report {
+        provider: cut(&answer.provider, 256).into(),
+        report: part(&answer.report),
+        certificates: part(&answer.certificates),
+    })
 }
 
 async fn console(pod: &Pod) -> Result<String, TaskError> {

@@ -15,6 +15,7 @@ use nacre_protocol::nacre::{
 use nacre_protocol::nacre_ttrpc::ExtensionClient;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use ttrpc::asynchronous::Client;
 use ttrpc::asynchronous::transport::Socket;
 use ttrpc::{Code, context};
@@ -152,6 +153,13 @@ impl Agent {
         let client = Client::new(Socket::new(stream));
         let (service, extension) = (AgentServiceClient::new(client.clone()), ExtensionClient::new(client));
         Self { service, extension, deadline, stopped, calls: Arc::default() }
+    }
+
+    /// The same agent, whose answers may come until `end` even if that is later than they may come otherwise.
+    #[must_use]
+    pub fn patient_until(&self, end: Instant) -> Self {
+        let left = end.saturating_duration_since(Instant::now());
+        Self { deadline: self.deadline.max(left), ..self.clone() }
     }
 
     /// Waits for the end of a process: its exit code, or 128 and the number of the signal.
@@ -323,6 +331,24 @@ impl Agent {
         match tokio::time::timeout(MOMENT, ended(self.stopped.clone())).await {
             Ok(stopped) => VmmError::Stopped(stopped).into(),
             Err(_) => AgentError::Connection { call, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_has_its_own_time_and_never_less_than_a_request() {
+        let (ours, _silent) = UnixStream::pair().unwrap();
+        let (_running, stopped) = watch::channel(None);
+        let agent = Agent::new(ours, Duration::from_secs(60), stopped);
+        for (left, waited) in [(200, 200), (5, 60)] {
+            let patient = agent.patient_until(Instant::now() + Duration::from_secs(left));
+            let error = patient.create_sandbox(wire::CreateSandboxRequest::default()).await.unwrap_err();
+            let text = format!("the guest's agent did not answer create_sandbox within {waited} s");
+            assert_eq!(error.to_string(), text);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use nacre_protocol::agent::{CreateSandboxRequest, StatsContainerResponse, Storage};
 use oci_spec::runtime::Spec;
+use tokio::time::Instant;
 
 pub use launch::Launched;
 
@@ -32,6 +33,8 @@ pub struct Machine {
     forwarder: Mutex<Option<Forwarder>>,
     size: Size,
     traces: Traces,
+    /// When the time for its start is over.
+    start_ends: Instant,
 }
 
 impl Machine {
@@ -45,10 +48,11 @@ impl Machine {
     ) -> Result<Self, TaskError> {
         let (size, network) = (Size { vcpus: 1, memory_mib: 256 }, GuestNetwork::default());
         let (forwarder, traces) = (Mutex::default(), Traces::new(folder, log)?);
-        Ok(Self { vmm, agent, network, forwarder, size, traces })
+        Ok(Self { vmm, agent, network, forwarder, size, traces, start_ends: Instant::now() })
     }
 
-    /// Makes the sandbox in the guest, with the pod's network.
+    /// Makes the sandbox in the guest, with the pod's network. It belongs to the machine's start: on a host where many
+    /// start at once it has the time that is left of that, not only a request's.
     ///
     /// # Errors
     /// The agent's refusal.
@@ -63,8 +67,9 @@ impl Machine {
             storages: if *role == Role::Sandbox { vec![shared_memory()] } else { Vec::new() },
             ..Default::default()
         };
-        self.network.send(&self.agent).await?;
-        Ok(self.agent.create_sandbox(request).await?)
+        let agent = self.agent.patient_until(self.start_ends);
+        self.network.send(&agent).await?;
+        Ok(agent.create_sandbox(request).await?)
     }
 
     /// The VMM.

@@ -43,33 +43,33 @@ fn try_tests(summary: &mut Summary, suite: Suite, filter: Option<&str>) -> Resul
     })
 }
 
-/// Runs the suite with one runtime, again from the start when the node died under it.
+/// Runs the suite with one runtime. When the node dies under it, the tests that had not ended run in a new one.
 fn with_runtime(
     summary: &mut Summary,
     settings: &Settings,
     runtime: &str,
     filter: Option<&str>,
 ) -> Result<(), Error> {
+    let mut ended = Ended::default();
     for attempt in 1..=NODES {
         let node = Node::fresh(settings)?;
-        let mut outcomes = Vec::new();
+        let without = ended.names();
         let mut command = vec![RUNNER, "run", "--runtime", runtime];
         command.extend(filter);
-        let ended = node.lines(&command, |line| {
+        if !without.is_empty() {
+            command.extend(["--without", &without]);
+        }
+        let result = node.lines(&command, |line| {
             eprintln!("{line}");
             if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
                 summary.tried_again(&format!("{runtime} {name}"), why);
             }
-            match outcomes.last_mut() {
-                // What goes with a failure is indented below it.
-                Some((_, Outcome::Failed(text))) if line.starts_with(' ') => text.extend(["\n", line.trim()]),
-                _ => outcomes.extend(outcome(line)),
-            }
+            ended.read(line);
         });
-        match ended {
+        match result {
             Ok(status) => {
-                let failed = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
-                for (name, outcome) in outcomes {
+                let failed = ended.any_failed();
+                for (name, outcome) in ended.0 {
                     summary.add(&format!("{runtime} {name}"), outcome);
                 }
                 if !status.success() && !failed {
@@ -80,7 +80,9 @@ fn with_runtime(
             }
             Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
                 error::print_chain(&why);
-                eprintln!("{} tests had ended; a new node takes all of them again", outcomes.len());
+                ended.forget_failures();
+                eprintln!("{} tests had ended; a new node takes the others", ended.0.len());
+                summary.tried_again(&format!("{runtime}: node {attempt}"), &why.to_string());
                 node.down()?;
             }
             Err(why) => return Err(why),
@@ -155,6 +157,35 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
     Ok(())
 }
 
+/// The tests that have ended, in their order.
+#[derive(Debug, Default)]
+struct Ended(Vec<(String, Outcome)>);
+
+impl Ended {
+    /// Takes a line of the runner's.
+    fn read(&mut self, line: &str) {
+        match self.0.last_mut() {
+            // What goes with a failure is indented below it.
+            Some((_, Outcome::Failed(text))) if line.starts_with(' ') => text.extend(["\n", line.trim()]),
+            _ => self.0.extend(outcome(line)),
+        }
+    }
+
+    fn any_failed(&self) -> bool {
+        self.0.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    /// A node that died may have failed tests before it was gone; those run again.
+    fn forget_failures(&mut self) {
+        self.0.retain(|(_, outcome)| !matches!(outcome, Outcome::Failed(_)));
+    }
+
+    /// Their names, with commas between.
+    fn names(&self) -> String {
+        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// `PASS name (0.5 s)`, `FAIL name: what`, `SKIP name: why`.
 pub(super) fn outcome(line: &str) -> Option<(String, Outcome)> {
     let (word, rest) = line.split_once(' ')?;
@@ -170,7 +201,7 @@ pub(super) fn outcome(line: &str) -> Option<(String, Outcome)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, outcome};
+    use super::{Ended, Outcome, outcome};
 
     #[test]
     fn reads_the_runners_lines_and_no_others() {
@@ -183,5 +214,17 @@ mod tests {
         );
         assert_eq!(outcome("3 passed, 0 failed, 1 skipped"), None);
         assert_eq!(outcome("  PASSED some detail"), None);
+    }
+
+    #[test]
+    fn a_new_node_is_told_what_passed_or_could_not_run() {
+        let mut ended = Ended::default();
+        for line in ["PASS one (1.0 s)", "FAIL two: bad", "    after 3 s", "SKIP three: no", "AGAIN four: x"]
+        {
+            ended.read(line);
+        }
+        assert!(ended.any_failed());
+        ended.forget_failures();
+        assert_eq!(ended.names(), "one,three");
     }
 }

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+mod devices;
 mod oom;
 mod resources;
 mod stats;
+mod unsafe_bpf;
 mod watch;
 
+pub use devices::DeviceAccess;
 pub use oom::OomKills;
 pub use resources::{fit, update};
 pub use stats::stats;

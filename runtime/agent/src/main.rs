@@ -158,7 +158,7 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
         let reaper = Arc::clone(&reaper);
         async move { reaper.run(signals).await }
     });
-    let sandbox = Arc::new(Sandbox::new(log.clone(), spawner, reaper));
+    let sandbox = Arc::new(Sandbox::new(log.clone(), spawner, reaper, options.own_machine));
     let mut servers = Servers::start(&sandbox, &options.address, bound).await?;
     if options.forward {
         servers.forward(&sandbox);
@@ -174,7 +174,7 @@ async fn serve(options: &Options, bound: Bound, spawner: Spawner, log: Logger) -
     if let Err(failure) = network::loopback_up().await {
         warn!(log, "no loopback"; "error" => failure.text());
     }
-    if options.quieten {
+    if options.own_machine {
         init::quieten();
     }
     let result = tokio::select! {

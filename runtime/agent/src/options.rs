@@ -21,7 +21,7 @@ pub struct Options {
     /// Whether the host may connect to services on localhost.
     pub forward: bool,
     /// Whether the machine is the agent's own, to be set up for a pod.
-    pub quieten: bool,
+    pub own_machine: bool,
     /// What to log.
     pub level: Level,
 }
@@ -32,7 +32,7 @@ impl Default for Options {
             address: format!("vsock://-1:{AGENT_PORT}"),
             announce: true,
             forward: true,
-            quieten: true,
+            own_machine: true,
             level: Level::Info,
         }
     }
@@ -58,7 +58,7 @@ impl Options {
     /// Settings without a VM.
     pub fn from_environment(address: String, level: Option<&str>) -> Self {
         let level = level.and_then(log::level).unwrap_or(Level::Info);
-        Self { address, announce: false, forward: false, quieten: false, level }
+        Self { address, announce: false, forward: false, own_machine: false, level }
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
             address: "vsock://-1:2000".into(),
             announce: false,
             forward: true,
-            quieten: true,
+            own_machine: true,
             level: Level::Debug,
         };
         assert_eq!(Options::from_command_line(line), expected);

@@ -12,6 +12,7 @@ use oci_spec::runtime;
 use slog::{Logger, info, warn};
 use tokio::sync::{Notify, OnceCell};
 
+use crate::cgroup::Cgroup;
 use crate::container::{Addition, Container, Parts};
 use crate::error::{Doing, Failure, Reply};
 use crate::events::OomQueue;
@@ -35,6 +36,8 @@ const STATE: &str = "/run/nacre/state";
 
 /// The pod.
 pub struct Sandbox {
+    /// Whether this is a VM of the pod's own.
+    own_machine: bool,
     log: Logger,
     spawner: Spawner,
     reaper: Arc<Reaper>,
@@ -68,9 +71,10 @@ struct Shared {
 }
 
 impl Sandbox {
-    /// An empty pod.
-    pub fn new(log: Logger, spawner: Spawner, reaper: Arc<Reaper>) -> Self {
+    /// An empty pod; whether the machine is all its own.
+    pub fn new(log: Logger, spawner: Spawner, reaper: Arc<Reaper>, own_machine: bool) -> Self {
         Self {
+            own_machine,
             log,
             spawner,
             reaper,
@@ -164,7 +168,7 @@ impl Sandbox {
                 Ok(())
             }
             Err(failure) => {
-                if let Err(error) = crate::cgroup::Cgroup::of(&id).remove().await {
+                if let Err(error) = Cgroup::of(&id).remove().await {
                     warn!(self.log, "cgroup left"; "id" => %id, "error" => %error);
                 }
                 self.undo(teardown).await;
@@ -215,6 +219,15 @@ impl Sandbox {
         let init =
             Process::spawn(&self.spawner, &self.reaper, &order, console.as_ref(), terminal, wanted, None)
                 .await?;
+        // Before any program of the container's runs: its first process waits to be started.
+        let limited = fitted.devices.apply(&Cgroup::of(id));
+        if let Err(error) = limited {
+            // In a VM our own kernel has the filters; elsewhere the agent may not be permitted to use them.
+            if self.own_machine {
+                return Err(Failure::internal("limit the container's devices", &error));
+            }
+            warn!(self.log, "devices not limited"; "id" => %id, "error" => %error);
+        }
         info!(self.log, "container made"; "id" => %id, "pid" => init.process.pid().as_raw());
         Ok(Parts {
             id: id.clone(),

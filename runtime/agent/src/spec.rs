@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 
 use crate::cgroup;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, DeviceAccess};
 use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 
@@ -19,6 +19,8 @@ use crate::id::ContainerId;
 pub struct Fitted {
     /// The specification for libcontainer.
     pub spec: Spec,
+    /// The devices that it may use.
+    pub devices: DeviceAccess,
     /// Kernel parameters of the network, which is the whole guest's.
     pub network_parameters: HashMap<String, String>,
 }
@@ -34,6 +36,7 @@ pub fn fit(mut spec: Spec, id: &ContainerId, pid_namespace: Option<PathBuf>) -> 
     }
     // The guest has the pod's host name; there is no namespace of the container's own to set it in.
     spec.set_hostname(None).set_domainname(None);
+    let devices = DeviceAccess::of(&spec);
     let mut linux = spec.linux().clone().unwrap_or_default();
     linux.set_namespaces(Some(namespaces(linux.namespaces().as_deref().unwrap_or_default(), pid_namespace)));
     linux.set_cgroups_path(Some(Cgroup::name(id))).set_intel_rdt(None).set_mount_label(None);
@@ -49,7 +52,7 @@ pub fn fit(mut spec: Spec, id: &ContainerId, pid_namespace: Option<PathBuf>) -> 
         linux.sysctl().clone().unwrap_or_default().into_iter().partition(|(key, _)| is_of_the_network(key));
     linux.set_sysctl(Some(others).filter(|others| !others.is_empty()));
     spec.set_linux(Some(linux));
-    Ok(Fitted { spec, network_parameters })
+    Ok(Fitted { spec, devices, network_parameters })
 }
 
 /// Makes a process fit: the guest has neither AppArmor nor SELinux, the VM is the boundary.

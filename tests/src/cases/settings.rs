@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     Test::new("no-new-privileges", "on and off as the specification says", no_new_privileges),
     Test::new("tmpfs-mounts", "tmpfs mounts with their size, mode and options", tmpfs),
     Test::new("shm-size", "the size of /dev/shm", shm_size),
+    Test::new("devices", "a node for a disk can be made and not be opened", devices),
     Test::new("hostname", "the specification's host name", hostname),
     Test::new("bind-mounts", "a file and a small folder are bound in", binds),
     Test::new("bind-refused", "what can't be bound in is refused by name", bind_refused).only_nacre(),
@@ -211,6 +212,19 @@ fn shm_size(context: &Context) -> Outcome {
     let finished = context.container("a").specification(edit).script(script).run()?.exited(0)?;
     contains("standard output", &finished.stdout, "size=12288k")?;
     contains("standard output", &finished.stdout, "\n1777\n")
+}
+
+fn devices(context: &Context) -> Outcome {
+    // Every disk that the kernel has, with the capability to make nodes that containers have.
+    let script = "while read major minor blocks name; do \
+                    [ \"$blocks\" -gt 0 ] 2>/dev/null || continue; \
+                    mknod /tmp/$name b $major $minor || echo no node; \
+                    dd if=/tmp/$name of=/dev/null bs=512 count=1 2>/dev/null && echo opened $name; \
+                    disks=more; \
+                  done < /proc/partitions; \
+                  mknod /tmp/null c 1 3 && echo into null > /tmp/null && echo ${disks:-none}";
+    let finished = context.container("a").script(script).run()?;
+    finished.wrote("more\n").map(|_| ())
 }
 
 fn hostname(context: &Context) -> Outcome {

@@ -91,6 +91,10 @@ impl Pod {
     /// # Errors
     /// See [`AskError`].
     pub fn ask(&self, call: Call) -> Result<Connection, AskError> {
+        // Without a state file nothing is known of it: the socket tells.
+        if self.processes.shim_is_gone() {
+            return Err(AskError::Gone);
+        }
         Connection::open(&self.folder.join(SOCKET_FILE), call)
     }
 

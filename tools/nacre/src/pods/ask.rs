@@ -22,6 +22,9 @@ pub enum AskError {
         /// Where it would be.
         path: PathBuf,
     },
+    /// There is nobody to ask.
+    #[error("the pod's shim no longer runs")]
+    Gone,
     /// The socket is there, and nobody serves it.
     #[error("the pod's shim can't be reached at {}", path.display())]
     Connect {

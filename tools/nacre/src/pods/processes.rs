@@ -32,6 +32,11 @@ impl Processes {
         self.shim().is_some()
     }
 
+    /// Whether the shim is known to have ended.
+    pub fn shim_is_gone(&self) -> bool {
+        self.shim.is_some() && !self.shim_runs()
+    }
+
     /// Whether the VMM runs.
     pub fn vmm_runs(&self) -> bool {
         self.vmm().is_some()

@@ -4,7 +4,7 @@ use kvm_bindings::{kvm_regs, kvm_sregs};
 use nacre_stage0_abi::{layout, tdx};
 
 use crate::error::{Error, must};
-use crate::launch::Launch;
+use crate::launch::{HOST_CHOSEN, Launch};
 use crate::model::{Model, Technology, extended};
 
 /// Everything.
@@ -21,6 +21,7 @@ pub fn kernel(
     tables(launch, model, bit)?;
     boot_params(model)?;
     if model.technology == Technology::Tdx {
+        stack(model)?;
         let expected = runtime_registers(launch);
         must(model.registers == expected, || format!("registers are {:02x?}", model.registers))?;
     }
@@ -120,6 +121,15 @@ fn boot_params(model: &mut Model) -> Result<(), Error> {
     };
     let there = model.memory.read(at, signature.len());
     must(there.as_deref() == Some(signature), || format!("no table at {at:#x}"))
+}
+
+/// A quarter of the first stack was never written: it still has the bytes that the host chose.
+fn stack(model: &mut Model) -> Result<(), Error> {
+    let stack = layout::FIRST_STACK;
+    let len = usize::try_from(stack.len()).unwrap_or(0);
+    let bytes = model.memory.read(stack.start(), len).unwrap_or_default();
+    let free = bytes.iter().take_while(|byte| **byte == HOST_CHOSEN).count();
+    must(free >= len / 4, || format!("{free} of {len} bytes of the stack are left"))
 }
 
 /// What the runtime measurement registers hold in the end.

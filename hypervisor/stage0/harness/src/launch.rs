@@ -24,6 +24,9 @@ pub const KERNEL_PORT: u16 = 0xb8;
 /// The port by which another CPU says that the kernel woke it.
 pub const WOKEN_PORT: u16 = 0xb9;
 
+/// What a host puts into pages whose content is not measured.
+pub const HOST_CHOSEN: u8 = 0x5a;
+
 /// A guest before it is launched.
 pub struct Launch {
     pub technology: Technology,
@@ -91,7 +94,8 @@ impl Launch {
             (layout::PARAMETERS_PAGE, self.parameters.clone()),
         ];
         // What the host chose, where stage0 must not care.
-        let chosen = |start: u64, end: u64| (start..end).step_by(4096).map(|page| (page, vec![0x5a; 4096]));
+        let chosen =
+            |start: u64, end: u64| (start..end).step_by(4096).map(|page| (page, vec![HOST_CHOSEN; 4096]));
         match self.technology {
             Technology::Plain => {}
             Technology::Snp => {

@@ -50,6 +50,9 @@ pub struct Model {
     pub refuses_extension: bool,
     /// How many pages each CPU took.
     pub taken: BTreeMap<u32, u64>,
+    /// Pages that stay closed when they are taken, until the guest touches them: it must do so before the next page.
+    pub must_touch: Vec<u64>,
+    untouched: Option<u64>,
     /// What the GHCB's MSR holds.
     pub ghcb: u64,
     pub sev_status: u64,
@@ -73,6 +76,8 @@ impl Model {
             registers: [[0; 48]; 4],
             refuses_extension: false,
             taken: BTreeMap::new(),
+            must_touch: Vec::new(),
+            untouched: None,
             ghcb: 0,
             sev_status: 0b111,
             width: bit + 1,
@@ -101,6 +106,9 @@ impl Model {
     /// A CPU takes a page into use.
     pub fn take(&mut self, cpu: u32, page: u64, large: bool) -> Result<Answer, String> {
         let len = if large { 2 << 20 } else { 4096 };
+        if let Some(before) = self.untouched {
+            return Err(format!("took {before:#x} into use and did not read it"));
+        }
         if !page.is_multiple_of(len) {
             return Err(format!("takes {len:#x} bytes at {page:#x} into use"));
         }
@@ -120,6 +128,10 @@ impl Model {
         // What decrypting somebody else's bytes gives; a TDX module clears the page.
         let filling = if self.technology == Technology::Snp { 0xa5 } else { 0 };
         self.use_range(page, end, 1, filling).map_err(|error| error.chain())?;
+        if self.must_touch.contains(&page) {
+            self.untouched = Some(page);
+            self.memory.close(page).map_err(|error| error.chain())?;
+        }
         *self.taken.entry(cpu).or_default() += len / 4096;
         Ok(Answer::Done)
     }
@@ -127,6 +139,10 @@ impl Model {
     /// The guest touched something that is closed. If it can be the window's next page, that page is opened, and the
     /// one before is closed and changed: a host that changes what was read.
     pub fn open_next(&mut self) -> Result<bool, Error> {
+        if let Some(page) = self.untouched.take() {
+            self.memory.reopen(page)?;
+            return Ok(true);
+        }
         if !self.window_changes {
             return Ok(false);
         }

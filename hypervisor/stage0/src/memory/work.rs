@@ -2,6 +2,10 @@
 //!
 //! A page costs its CPU an instruction, and on today's hosts, which have private memory in small pages, a fault in
 //! the host as well. Both happen for different pages at the same time on as many CPUs as there are.
+//!
+//! That is the design for much memory, too: 64 GiB are 32,768 calls where the host has large pages, and 16.8 million
+//! where it has small ones, each with a fault of some microseconds unless the VMM has prefaulted the memory
+//! (KVM_PRE_FAULT_MEMORY, in parallel as well). The harness counts how the calls spread: four CPUs take 23 to 26 % each.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

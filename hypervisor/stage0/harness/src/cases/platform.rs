@@ -1,11 +1,13 @@
 //! Guests that nobody attacks, and guests of which a host starts CPUs that it must not.
 
+use nacre_stage0_abi::layout;
 use nacre_stage0_abi::stop::Stop;
 
 use super::{Entry, Guest, Running, must_die, must_stop};
 use crate::cpu::{Ended, lock};
 use crate::error::{Error, must};
 use crate::image::replace_all;
+use crate::launch::HIGH;
 use crate::model::Technology;
 
 pub const CASES: &[Entry] = &[
@@ -20,6 +22,8 @@ pub const CASES: &[Entry] = &[
     ("snp-forgotten-encryption-bit-shows", forgotten_bit),
     ("snp-forgotten-page-shows", forgotten_page),
     ("snp-page-taken-twice-shows", taken_twice),
+    ("snp-pages-are-read-when-they-are-taken", |image| read_when_taken(image).map(|()| "read".into())),
+    ("snp-page-that-is-not-read-shows", not_read_shows),
 ];
 
 /// The first CPU alone reaches the kernel.
@@ -114,6 +118,26 @@ fn forgotten_page(image: &[u8]) -> Result<String, Error> {
     let image = with_step(image, 0x5000)?;
     let mut running = Guest::new(Technology::Snp, 1, &image)?.start(|_| Ok(()))?;
     must_die(&mut running, "touches memory that is not in use")
+}
+
+/// Cached lines from before (CVE-2025-38560): in the entry, in low memory, and in the rest.
+fn read_when_taken(image: &[u8]) -> Result<(), Error> {
+    let mut running = Guest::new(Technology::Snp, 1, image)?.start(|model| {
+        model.must_touch = vec![layout::PAGE_TABLES, 0x3000, HIGH.0 + HIGH.1 - 4096];
+        model.large_pages = false;
+        Ok(())
+    })?;
+    first_reaches(&mut running).map(drop)
+}
+
+fn not_read_shows(image: &[u8]) -> Result<String, Error> {
+    // `mov eax, [esp]; mov eax, [esp + 0xffc]` in the entry becomes nothing.
+    let reads = [0x8b, 0x04, 0x24, 0x8b, 0x84, 0x24, 0xfc, 0x0f, 0, 0];
+    let image = changed(image, &reads, &[0x90; 10])?;
+    match read_when_taken(&image) {
+        Err(error) if error.to_string().contains("did not read it") => Ok(error.to_string()),
+        other => Err(Error::Wrong(format!("must show, but: {other:?}"))),
+    }
 }
 
 fn taken_twice(image: &[u8]) -> Result<String, Error> {

@@ -68,6 +68,22 @@ impl Memory {
         backing.write(offset, &vec![filling; len]).ok_or_else(|| Error::Pages("closed".into()))
     }
 
+    /// Closes a page, which keeps its bytes.
+    pub fn close(&mut self, page: u64) -> Result<(), Error> {
+        self.set_open(page, false)
+    }
+
+    /// Opens it again.
+    pub fn reopen(&mut self, page: u64) -> Result<(), Error> {
+        self.set_open(page, true)
+    }
+
+    fn set_open(&mut self, page: u64, open: bool) -> Result<(), Error> {
+        let found = self.find(page, PAGE);
+        let (backing, offset) = found.ok_or_else(|| Error::Pages(format!("nothing at {page:#x}")))?;
+        backing.set_open(offset / PAGE, 1, open)
+    }
+
     pub fn write(&mut self, gpa: u64, bytes: &[u8]) -> Option<()> {
         let (backing, offset) = self.find(gpa, bytes.len())?;
         backing.write(offset, bytes)

@@ -6,7 +6,7 @@ use nacre_stage0_abi::{
     AddressRange, Image, Images, ImagesError, PAGE_SIZE, PageBit, Parameters, ParametersError,
     ParametersPage, layout, snp, tdx,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::guest::{Guest, Platform};
 use crate::{images, linux, memory, page_tables};
@@ -46,15 +46,19 @@ pub fn prepare(guest: &mut impl Guest, platform: Platform) -> Result<Kernel, Sto
     Ok(Kernel { entry: images.entry(), boot_params: layout::BOOT_PARAMS })
 }
 
-/// The page at a fixed address, as a structure.
-fn page<T: FromBytes>(guest: &mut impl Guest, address: u64, otherwise: Stop) -> Result<T, Stop> {
+/// The page at a fixed address, as a structure. It is private, so nobody changes it; a copy would need the stack.
+fn page<T: FromBytes + KnownLayout + Immutable>(
+    guest: &mut impl Guest,
+    address: u64,
+    otherwise: Stop,
+) -> Result<&T, Stop> {
     let range = AddressRange::new(address, PAGE_SIZE).ok_or(otherwise)?;
-    T::read_from_bytes(guest.memory(range)).map_err(|_| otherwise)
+    T::ref_from_bytes(guest.memory(range)).map_err(|_| otherwise)
 }
 
 fn parameters(guest: &mut impl Guest, platform: Platform) -> Result<Parameters, Stop> {
-    let bytes: ParametersPage = page(guest, layout::PARAMETERS_PAGE, Stop::Parameters)?;
-    let parameters = Parameters::parse(&bytes).map_err(|error| match error {
+    let bytes: &ParametersPage = page(guest, layout::PARAMETERS_PAGE, Stop::Parameters)?;
+    let parameters = Parameters::parse(bytes).map_err(|error| match error {
         ParametersError::Memory(_) => Stop::MemoryMap,
         _ => Stop::Parameters,
     })?;
@@ -69,7 +73,7 @@ fn parameters(guest: &mut impl Guest, platform: Platform) -> Result<Parameters, 
 /// The encryption bit that the security processor vouches for: it checks this leaf of the CPUID page.
 fn processors_encryption_bit(guest: &mut impl Guest) -> Result<u32, Stop> {
     const ENCRYPTION: u32 = 0x8000_001f;
-    let cpuid: snp::CpuidPage = page(guest, layout::CPUID_PAGE, Stop::EncryptionBit)?;
+    let cpuid: &snp::CpuidPage = page(guest, layout::CPUID_PAGE, Stop::EncryptionBit)?;
     let leaf = cpuid.find(ENCRYPTION, 0).ok_or(Stop::EncryptionBit)?;
     Ok(leaf.ebx & 0x3f)
 }
@@ -87,7 +91,7 @@ fn extend(guest: &mut impl Guest, image: &Image) -> Result<(), Stop> {
 
 fn hashes(guest: &mut impl Guest, parameters: &Parameters) -> Result<Images, Stop> {
     let bytes = page(guest, layout::HASHES_PAGE, Stop::Hashes)?;
-    Images::parse(&bytes, &parameters.memory).map_err(|_: ImagesError| Stop::Hashes)
+    Images::parse(bytes, &parameters.memory).map_err(|_: ImagesError| Stop::Hashes)
 }
 
 #[cfg(test)]

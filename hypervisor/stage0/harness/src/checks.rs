@@ -21,7 +21,7 @@ pub fn kernel(
     tables(launch, model, bit)?;
     boot_params(model)?;
     if model.technology == Technology::Tdx {
-        stack(model)?;
+        stacks(launch, model)?;
         let expected = runtime_registers(launch);
         must(model.registers == expected, || format!("registers are {:02x?}", model.registers))?;
     }
@@ -123,8 +123,18 @@ fn boot_params(model: &mut Model) -> Result<(), Error> {
     must(there.as_deref() == Some(signature), || format!("no table at {at:#x}"))
 }
 
-/// A quarter of the first stack was never written: it still has the bytes that the host chose.
-fn stack(model: &mut Model) -> Result<(), Error> {
+/// A quarter of each stack was never written. The first one still has the bytes that the host chose, the other CPUs'
+/// are as clear as the module made them, but for the command line at the start of the first of these.
+fn stacks(launch: &Launch, model: &mut Model) -> Result<(), Error> {
+    let size = usize::try_from(layout::HELPER_STACK_SIZE).unwrap_or(0);
+    for index in 1..launch.cpus.max(1) {
+        let start = layout::HELPER_STACKS + u64::from(index - 1) * layout::HELPER_STACK_SIZE;
+        let bytes = model.memory.read(start, size).unwrap_or_default();
+        let clear = bytes.iter().skip(64).take(size / 4).all(|byte| *byte == 0);
+        must(!bytes.is_empty() && clear, || {
+            format!("CPU {index} used more than three quarters of its stack")
+        })?;
+    }
     let stack = layout::FIRST_STACK;
     let len = usize::try_from(stack.len()).unwrap_or(0);
     let bytes = model.memory.read(stack.start(), len).unwrap_or_default();

@@ -1,6 +1,8 @@
 //! What a container's processes find: namespaces, mounts, limits, filters.
 
+use nacre_protocol::SHARED_FOLDER;
 use nacre_protocol::agent::*;
+use nacre_protocol::nacre::{AddVolumesRequest, ChangeTreeRequest, RemoveVolumesRequest, TreeEntry};
 use nacre_protocol::oci;
 use nacre_protocol::protobuf::MessageField;
 use nacre_protocol::types::{IPAddress, Interface};
@@ -311,4 +313,66 @@ async fn a_container_over_its_memory_limit_is_killed_and_told_of() {
     assert_eq!(agent.wait("web", "").await.unwrap(), 137);
     let event = agent.calls.get_oom_event(context(), &GetOOMEventRequest::new()).await.unwrap();
     assert_eq!(event.container_id, "web");
+}
+
+#[tokio::test]
+async fn volumes_of_the_pod_change_below_a_container_and_its_last_words_are_told() {
+    needs_machine!();
+    let agent = Agent::start().await;
+    let top = format!("{SHARED_FOLDER}/volume-test");
+    let storage = Storage {
+        driver: "ephemeral".into(),
+        source: "tmpfs".into(),
+        fstype: "tmpfs".into(),
+        mount_point: top.clone(),
+        options: vec!["mode=2777".into(), "size=64k".into()],
+        shared: true,
+        ..Default::default()
+    };
+    let add = AddVolumesRequest { storages: vec![storage.clone()], ..Default::default() };
+    agent.extension.add_volumes(context(), &add).await.unwrap();
+    let put = |state: &str| {
+        let entry = |path: &str, mode: u32, data: &str| TreeEntry {
+            path: path.into(),
+            mode,
+            data: data.into(),
+            ..Default::default()
+        };
+        vec![
+            entry(state, libc::S_IFDIR | 0o755, ""),
+            entry(&format!("{state}/key"), libc::S_IFREG | 0o644, state),
+            entry("..data", libc::S_IFLNK, state),
+        ]
+    };
+    let change = async |state: &str, gone: &[&str]| {
+        let remove = gone.iter().map(|path| path.as_bytes().to_vec()).collect();
+        let request = ChangeTreeRequest { root: top.clone(), put: put(state), remove, ..Default::default() };
+        agent.extension.change_tree(context(), &request).await.unwrap();
+    };
+    change("..1", &[]).await;
+
+    // The container ends when it sees the second state.
+    let script = "until [ \"$(cat /map/..data/key)\" = ..2 ]; do :; done; ls -A /map; stat -c %a /map; \
+        dd if=/dev/zero of=/map/x bs=1k count=100 2>/dev/null || echo full; printf 'last words' > /why";
+    let mut spec = spec(&agent.root("web"), &["/bin/sh", "-c", script]);
+    let mut bind = mount("/map", "bind", &["rbind"]);
+    bind.source = top.clone();
+    spec.Mounts.push(bind);
+    spec.Annotations.insert("io.kubernetes.container.terminationMessagePath".into(), "/why".into());
+    let request = CreateContainerRequest { storages: vec![storage], ..agent.request("web", spec) };
+    agent.calls.create_container(context(), &request).await.unwrap();
+    agent.start_container("web").await.unwrap();
+    change("..2", &["..1"]).await;
+
+    let outcome = agent.outcome("web", "").await;
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("..2\n..data\n2777\nfull\n", ""));
+    let request = GetDiagnosticDataRequest {
+        log_type: "termination_log".into(),
+        container_id: "web".into(),
+        ..Default::default()
+    };
+    let told = agent.calls.get_diagnostic_data(context(), &request).await.unwrap();
+    assert_eq!(told.data, "last words");
+    let remove = RemoveVolumesRequest { mount_points: vec![top.clone()], ..Default::default() };
+    agent.extension.remove_volumes(context(), &remove).await.unwrap();
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nacre_protocol::agent::*;
 use nacre_protocol::agent_ttrpc::AgentServiceClient;
 use nacre_protocol::health_ttrpc::HealthClient;
+use nacre_protocol::nacre_ttrpc::ExtensionClient;
 use nacre_protocol::oci;
 use nacre_protocol::protobuf::MessageField;
 use nacre_protocol::ttrpc;
@@ -23,6 +24,7 @@ pub struct Agent {
     pub folder: TempDir,
     pub calls: AgentServiceClient,
     pub health: HealthClient,
+    pub extension: ExtensionClient,
     process: Child,
     log: Lines<BufReader<ChildStderr>>,
 }
@@ -78,6 +80,7 @@ impl Agent {
         let client = Client::connect(&address).await.unwrap();
         let agent = Self {
             calls: AgentServiceClient::new(client.clone()),
+            extension: ExtensionClient::new(client.clone()),
             health: HealthClient::new(client),
             folder,
             process,
@@ -111,7 +114,7 @@ impl Agent {
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         for name in [
             "sh", "cat", "echo", "sleep", "id", "env", "stty", "true", "ls", "mount", "grep", "dd",
-            "hostname", "pwd", "sync",
+            "hostname", "pwd", "sync", "stat",
         ] {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
@@ -121,12 +124,16 @@ impl Agent {
     }
 
     pub async fn create(&self, id: &str, spec: oci::Spec) -> ttrpc::Result<()> {
-        let request = CreateContainerRequest {
+        self.calls.create_container(context(), &self.request(id, spec)).await.map(drop)
+    }
+
+    /// The request to create a container.
+    pub fn request(&self, id: &str, spec: oci::Spec) -> CreateContainerRequest {
+        CreateContainerRequest {
             container_id: id.into(),
             OCI: MessageField::some(spec),
             ..Default::default()
-        };
-        self.calls.create_container(context(), &request).await.map(drop)
+        }
     }
 
     pub async fn start_container(&self, id: &str) -> ttrpc::Result<()> {

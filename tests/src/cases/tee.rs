@@ -66,6 +66,8 @@ fn snp_refused(context: &Context) -> Outcome {
     for part in ["SEV-SNP is not possible on this host", "/dev/sev can't be opened", "kvm_amd.sev_snp=1"] {
         contains("standard error", &refused.stderr, part)?;
     }
-    check(took < Duration::from_secs(1), || format!("the refusal took {took:?}"))?;
+    // In an emulated node starting any process takes its time: there it is no more than all the rest.
+    let limit = Duration::from_secs(1).max(least);
+    check(took < limit, || format!("the refusal took {took:?}, everything else {least:?}"))?;
     equal("lines of the refusal", refused.stderr.trim().lines().count(), 1)
 }

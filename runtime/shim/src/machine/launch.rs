@@ -99,7 +99,7 @@ impl Launched {
 
     /// The machine, with the agent's stream.
     pub fn ready(self, stream: UnixStream, configuration: &Configuration) -> Machine {
-        let Self { vmm, coming, network, forwarder, size, traces } = self;
+        let Self { vmm, coming, network, forwarder, size, traces, .. } = self;
         let forwarder = Mutex::new(forwarder);
         let agent = Agent::new(stream, configuration.timeouts.request_seconds.duration(), vmm.watch());
         Machine { vmm, agent, network, forwarder, size, traces, start_ends: coming.deadline }

@@ -5,6 +5,7 @@ use std::process::Command;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 
 use super::client::Cri;
+use super::traces::Traces;
 use crate::cases::Test;
 use crate::context::Context;
 use crate::disturbance;
@@ -20,6 +21,8 @@ pub const TESTS: &[Test] = &[
     Test::new("life/containerd-killed", "pods live on when containerd is killed", killed).alone().limit(600),
     Test::new("life/shim-killed", "a pod whose shim was killed is not ready and can be removed", shim_killed)
         .alone(),
+    Test::new("life/hung", "a pod whose processes hang can be stopped and removed", hung).alone().limit(600),
+    Test::new("life/crowd", "many pods at once are run, and stopped at once", crowd).alone().limit(1800),
     Test::new("life/many-cycles", "pods come and go and leave nothing", cycles).alone().limit(900),
 ];
 
@@ -73,6 +76,64 @@ fn shim_killed(context: &Context) -> Outcome {
     container.wait()?;
     pod.end()?;
     check(disturbance::containerd().is_some(), || "containerd is gone".into())?;
+    equal("pods", cri.pods()?.len(), 0)
+}
+
+/// The pod's processes in its cgroup, without its shim, which is there or not.
+fn processes(pod: &super::pod::Pod<'_>) -> Vec<String> {
+    let parent = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
+    let entries = std::fs::read_dir(Traces::cgroup_folder(&parent)).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path().join("cgroup.procs"));
+    let pids = files.filter_map(|file| std::fs::read_to_string(file).ok());
+    let pids: Vec<String> =
+        pids.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let shim = |pid: &String| {
+        let line = pid.parse().ok().and_then(listing::command_line).unwrap_or_default();
+        line.contains("containerd-shim-")
+    };
+    pids.into_iter().filter(|pid| !shim(pid)).collect()
+}
+
+fn hung(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let pod = cri.pod("a").run()?;
+    pod.container("one").start()?;
+    let hanging = processes(&pod);
+    check(!hanging.is_empty(), || "no process in the pod's cgroup".into())?;
+    process::run(Command::new("kill").arg("-STOP").args(hanging))?.exited(0)?;
+    pod.end()?;
+    equal("pods", cri.pods()?.len(), 0)
+}
+
+/// More than a node has processors, and less than its memory holds.
+const CROWD: u32 = 12;
+
+fn crowd(context: &Context) -> Outcome {
+    let of_each = |work: &(dyn Fn(&Cri, u32) -> Outcome + Sync)| -> Outcome {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..CROWD).map(|number| scope.spawn(move || work(&Cri::connect(context)?, number))).collect();
+            threads.into_iter().try_for_each(|thread| match thread.join() {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Failure::Wrong("a thread of the test panicked".into())),
+            })
+        })
+    };
+    of_each(&|cri, number| {
+        let pod = cri.pod(&format!("p{number}")).run()?;
+        pod.container("one").script("echo well; exec sleep 3600").start()?.wait_for("well")
+    })?;
+    let cri = Cri::connect(context)?;
+    let pods = cri.pods()?;
+    equal("pods", pods.len(), usize::try_from(CROWD).unwrap_or(0))?;
+    of_each(&|cri, number| {
+        let found = cri
+            .pods()?
+            .into_iter()
+            .find(|pod| pod.metadata.as_ref().is_some_and(|metadata| metadata.name == format!("p{number}")));
+        let Some(pod) = found else { return Err(Failure::Wrong(format!("pod {number} is gone"))) };
+        super::pod::Pod { cri, id: pod.id, config: Default::default() }.end()
+    })?;
     equal("pods", cri.pods()?.len(), 0)
 }
 

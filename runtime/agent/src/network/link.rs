@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::TryStreamExt;
 use nacre_protocol::types::{IPAddress, Interface};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
@@ -42,7 +42,12 @@ pub async fn update(handle: &Handle, wanted: &Interface) -> Reply<()> {
         set(handle, change().name(wanted.name.clone()), "name the link").await?;
     }
     for network in addresses {
-        let add = handle.address().add(index, network.address, network.prefix).replace();
+        let mut add = handle.address().add(index, network.address, network.prefix).replace();
+        // Whoever gave the pod its address has made sure that it is the only one. Looking again would keep it from being
+        // used for a second or two.
+        if network.address.is_ipv6() {
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         add.execute().await.map_err(refused("add an address"))?;
     }
     let mut last = change().up();

@@ -121,7 +121,11 @@ impl Cpu {
             match ended {
                 Some(Ended::Fatal(what)) => {
                     let registers = self.vcpu.get_regs().map_err(kvm("KVM_GET_REGS"))?;
-                    return Ok(Ended::Fatal(format!("{what}, RIP {:#x}", registers.rip)));
+                    let special = self.vcpu.get_sregs().map_err(kvm("KVM_GET_SREGS"))?;
+                    let (rip, rsp, cr0, efer) = (registers.rip, registers.rsp, special.cr0, special.efer);
+                    return Ok(Ended::Fatal(format!(
+                        "{what}, RIP {rip:#x}, RSP {rsp:#x}, CR0 {cr0:#x}, EFER {efer:#x}"
+                    )));
                 }
                 Some(ended) => return Ok(ended),
                 None => {}

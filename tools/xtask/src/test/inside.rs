@@ -136,6 +136,9 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
         let mut outcomes = Vec::new();
         let ended = node.lines(&command, |line| {
             eprintln!("{line}");
+            if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
+                summary.tried_again(name, why);
+            }
             outcomes.extend(outcome(line));
         });
         match ended {

@@ -5,8 +5,9 @@
 //!
 //! That is the design for much memory, too: 64 GiB are 32,768 calls where the host has large pages, and 16.8 million
 //! where it has small ones, each with a fault of some microseconds unless the VMM has prefaulted the memory
-//! (KVM_PRE_FAULT_MEMORY, in parallel as well). In the harness four CPUs take 23 to
-//! 26 % of 64 GiB each; on the two emulated cores of the test node that is 16 to 22 s instead of 36 s.
+//! (KVM_PRE_FAULT_MEMORY, in parallel as well). In the harness four CPUs
+//! take 22 to 29 % of 64 GiB each. It can't show the gain in time: its model answers one call after the other, and four
+//! CPUs need as long as one (9 s in the emulated node).
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

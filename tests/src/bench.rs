@@ -5,6 +5,7 @@
 mod idle;
 mod memory;
 mod microvm;
+pub mod pods;
 mod processes;
 mod start;
 

@@ -39,6 +39,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             leftovers::remove_containers(&measuring.options, |name| name.starts_with(&prefix("bench")));
             result.map(|()| ExitCode::SUCCESS)
         }
+        Action::BenchPods(mut measuring) => {
+            "k8s.io".clone_into(&mut measuring.options.namespace);
+            import(&measuring.images, &measuring.options)?;
+            emulator::be_patient()?;
+            let result = cri::first(&Context::new(&measuring.options, bench::pods::NAME))
+                .and_then(|()| bench::pods::run(&measuring));
+            leftovers::remove(&measuring.options, bench::pods::NAME);
+            cri::Traces::of(bench::pods::NAME).remove_folder();
+            emulator::be_impatient();
+            result.map(|()| ExitCode::SUCCESS)
+        }
         Action::One { name, options } => Ok(one(&name, &options)),
     }
 }

@@ -19,6 +19,8 @@ mod traces;
 mod volumes;
 
 pub use client::Cri;
+pub use container::Container;
+pub use pod::Pod;
 pub use traces::Traces;
 
 use crate::cases::Test;
@@ -70,7 +72,7 @@ pub fn clean(context: &Context) {
 fn remove_pods(context: &Context) -> Result<(), Failure> {
     let cri = Cri::connect(context)?;
     for pod in cri.pods()? {
-        let pod = pod::Pod { cri: &cri, id: pod.id, config: Default::default() };
+        let pod = Pod { cri: &cri, id: pod.id, config: Default::default() };
         pod.end()?;
     }
     Ok(())

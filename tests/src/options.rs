@@ -22,6 +22,8 @@ pub enum Action {
     Cri(Selection),
     /// Measure starting and idling containers; a line of JSON for each sample.
     Bench(Measuring),
+    /// Measure pods through CRI; a line of JSON for each sample.
+    BenchPods(Measuring),
     /// Run one test in this process (what `run` starts for each test).
     #[command(hide = true)]
     One {

@@ -3,6 +3,19 @@
 use crate::failure::{Failure, wrong};
 use crate::listing;
 
+/// A pod's shim and everything that it started.
+pub fn below_shim(id: &str) -> Result<Vec<u32>, Failure> {
+    let mut found = of(id)?;
+    found.truncate(1);
+    let pids = listing::pids();
+    let mut at = 0;
+    while let Some(parent) = found.get(at).copied() {
+        found.extend(pids.iter().copied().filter(|pid| listing::parent(*pid) == parent));
+        at += 1;
+    }
+    Ok(found)
+}
+
 /// The shim of a container and the shim's children that are a VMM.
 pub fn of(id: &str) -> Result<Vec<u32>, Failure> {
     let line = |pid: u32| listing::command_line(pid).unwrap_or_default();

@@ -32,6 +32,15 @@ enum What {
         #[arg(long, default_value_t = 3)]
         idle_runs: u32,
     },
+    /// Pods through CRI: start to first output, exec, deletion, throughput, memory of ten that idle.
+    Pods {
+        /// Runs of one pod.
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// Runs of ten pods at once.
+        #[arg(long, default_value_t = 2)]
+        crowds: u32,
+    },
     /// A measured start through stage0 beside a direct one: what is measured, and where the time goes.
     Launch {
         /// Starts of each kind.
@@ -42,7 +51,7 @@ enum What {
 
 const MEASURE: &str = "measurements";
 
-/// Measures, prints a table and writes `target/bench/start.json` or `launch.json`.
+/// Measures, prints a table and writes `target/bench/start.json`, `pods.json` or `launch.json`.
 ///
 /// # Errors
 /// A part of the set-up or a measurement fails.
@@ -52,6 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             let (runs, idle_runs) = (runs.to_string(), idle_runs.to_string());
             let words = ["/payload/bin/nacre-tests", "bench", "--runs", &runs, "--idle-runs", &idle_runs];
             ("start", words.map(str::to_owned).to_vec())
+        }
+        What::Pods { runs, crowds } => {
+            let (runs, crowds) = (runs.to_string(), crowds.to_string());
+            let words = ["/payload/bin/nacre-tests", "bench-pods", "--runs", &runs, "--idle-runs", &crowds];
+            ("pods", words.map(str::to_owned).to_vec())
         }
         What::Launch { runs } => {
             let words = ["/payload/bin/nacre-machine-tests", "bench", &runs.to_string()];

@@ -234,7 +234,9 @@ fn unknown_handler(context: &Context) -> Outcome {
 
 fn host_network(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
-    let pod = cri.pod("a").namespaces(|it| it.network = NamespaceMode::Node.into()).run()?;
+    // As kubelet does: such a pod has the node's name.
+    let pod = cri.pod("a").with(|config| config.hostname.clear());
+    let pod = pod.namespaces(|it| it.network = NamespaceMode::Node.into()).run()?;
     contains("addresses", &pod.container("one").script("ip address").run()?, "10.0.2.15")?;
     pod.end()
 }

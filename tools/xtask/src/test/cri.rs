@@ -37,7 +37,7 @@ impl Runtime {
 }
 
 /// Arguments of `cargo xtask test cri`.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Only this runtime; both by default.
     #[arg(long, value_enum)]
@@ -48,13 +48,6 @@ pub struct Arguments {
     /// Only the tests whose name contains this; a name begins with its group.
     #[arg(long)]
     filter: Option<String>,
-}
-
-impl Arguments {
-    /// Of everything whose name contains `filter`.
-    pub fn filtered(filter: Option<&str>) -> Self {
-        Self { filter: filter.map(str::to_owned), ..Self::default() }
-    }
 }
 
 /// Runs the suite, prints its table and writes `target/test/cri.json`. What keeps it from running is a failure in the

@@ -126,7 +126,8 @@ async fn containers_share_a_pid_namespace_if_the_pod_says_so() {
         agent.calls.create_container(context(), &request).await.unwrap();
         agent.start_container(id).await.unwrap();
     };
-    create("first", "echo $$; sleep 1000 & read line").await;
+    let first = "sleep 1000 & until grep -q sleep /proc/$!/comm; do sleep 0.1; done; echo $$; read line";
+    create("first", first).await;
     assert_ne!(agent.read_until("first", "", "\n").await, "1\n");
     create("second", "grep -l sleep /proc/[0-9]*/comm | cat").await;
     assert!(agent.outcome("second", "").await.stdout.contains("/comm"));

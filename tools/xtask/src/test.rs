@@ -23,8 +23,16 @@ const REPRODUCE: &str = "stage0 is the same bytes from any folder";
 const CRI_APART: &str = "a suite of its own, not whole: cargo xtask test cri";
 
 /// What the workspace's builds and unit tests need of Debian.
-const PACKAGES: [&str; 7] =
-    ["erofs-utils", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "protobuf-compiler", "python3-pip"];
+const PACKAGES: [&str; 8] = [
+    "busybox-static",
+    "erofs-utils",
+    "gcc",
+    "libc6-dev",
+    "libseccomp-dev",
+    "pkg-config",
+    "protobuf-compiler",
+    "python3-pip",
+];
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]

@@ -185,12 +185,14 @@ impl Sandbox {
         teardown: &mut Teardown,
     ) -> Reply<Parts> {
         let asked = request.OCI.as_ref().ok_or_else(|| Failure::invalid("no specification"))?;
-        let asked = runtime::Spec::try_from(asked)?;
+        let mut asked = runtime::Spec::try_from(asked)?;
         let ports = [request.stdin_port, request.stdout_port, request.stderr_port];
         let wanted = self.streams(ports, request.null_streams).await?;
         let share = request.sandbox_pidns || lock(&self.shared).pid_namespace;
         let pid_namespace = if share { Some(self.shared_pid_namespace().await?) } else { None };
-        let mut fitted = spec::fit(asked, id, pid_namespace)?;
+        // Before the specification is fitted: what it says of devices has to have the guest's numbers.
+        device::add_all(&self.drivers.partitions, &request.devices, &mut asked, teardown).await?;
+        let fitted = spec::fit(asked, id, pid_namespace)?;
 
         self.prepare_cgroups().await?;
         let bundle = id.folder();
@@ -200,7 +202,6 @@ impl Sandbox {
             request.storages.into_iter().partition(|storage| storage.shared);
         self.volumes.add(&self.drivers, &shared).await?;
         self.drivers.mount(&own, Some(id), teardown).await?;
-        device::add_all(&self.drivers.partitions, &request.devices, &mut fitted.spec, teardown).await?;
         spec::set_network_parameters(&fitted.network_parameters)?;
         let text = serde_json::to_vec(&fitted.spec)
             .map_err(|error| Failure::internal("write the bundle", &error))?;

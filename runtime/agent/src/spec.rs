@@ -40,6 +40,9 @@ pub fn fit(mut spec: Spec, id: &ContainerId, pid_namespace: Option<PathBuf>) -> 
     let mut linux = spec.linux().clone().unwrap_or_default();
     linux.set_namespaces(Some(namespaces(linux.namespaces().as_deref().unwrap_or_default(), pid_namespace)));
     linux.set_cgroups_path(Some(Cgroup::name(id))).set_intel_rdt(None).set_mount_label(None);
+    if let Some(propagation) = linux.rootfs_propagation() {
+        linux.set_rootfs_propagation(Some(fit_propagation(propagation).to_owned()));
+    }
     if let Some(mut resources) = linux.resources().clone() {
         cgroup::fit(&mut resources);
         linux.set_resources(Some(resources));
@@ -81,6 +84,18 @@ fn namespaces(asked: &[LinuxNamespace], pid_namespace: Option<PathBuf>) -> Vec<L
         }
     }
     namespaces
+}
+
+/// containerd's CRI asks for `rslave` where a mount is `HostToContainer`; libcontainer knows the names without their
+/// `r` only, and always means the whole tree.
+fn fit_propagation(asked: &str) -> &str {
+    match asked {
+        "rshared" => "shared",
+        "rslave" => "slave",
+        "rprivate" => "private",
+        "runbindable" => "unbindable",
+        other => other,
+    }
 }
 
 /// OCI gives a masked comparison the mask first and then the value; libcontainer takes them the other way round.
@@ -156,12 +171,13 @@ mod tests {
     fn the_hosts_namespaces_become_the_guests() {
         let spec = spec(
             r#"{"process": {"cwd": "/", "user": {}, "apparmorProfile": "x"}, "root": {"path": "/r"}, "hostname": "h",
-                "linux": {"cgroupsPath": "system.slice:cri:x", "namespaces": [
+                "linux": {"cgroupsPath": "system.slice:cri:x", "rootfsPropagation": "rslave", "namespaces": [
                     {"type": "network", "path": "/proc/77/ns/net"}, {"type": "ipc", "path": "/proc/77/ns/ipc"},
                     {"type": "pid"}, {"type": "cgroup"}, {"type": "time"}]}}"#,
         );
         let fitted = fit(spec, &id(), None).unwrap().spec;
         let linux = fitted.linux().as_ref().unwrap();
+        assert_eq!(linux.rootfs_propagation().as_deref(), Some("slave"));
         let kinds: Vec<String> = linux
             .namespaces()
             .iter()

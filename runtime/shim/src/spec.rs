@@ -82,8 +82,11 @@ pub fn prepare(
         // It labels the host's copies of files.
         linux.set_mount_label(None);
         if let Some(resources) = linux.resources_mut() {
-            // CPU numbers and devices are the host's; the VM's size stands for the first, its devices for the rest.
-            resources.set_devices(None);
+            // CPU numbers and devices are the host's; the VM's size stands for the first, its devices for the rest: what
+            // is said of all devices, for a privileged container, is true of the VM's, too.
+            let of_all =
+                resources.devices().iter().flatten().filter(|rule| allows_all(rule)).cloned().collect();
+            resources.set_devices(Some(of_all).filter(|rules: &Vec<_>| !rules.is_empty()));
             resources.set_block_io(None);
             resources.set_network(None);
             if let Some(cpu) = resources.cpu_mut() {
@@ -172,10 +175,6 @@ fn map_devices(linux: &mut oci_spec::runtime::Linux) -> Result<Vec<Disk>, SpecEr
     // A container that may do anything to all devices is a privileged one, and its list is all that the host has. It
     // gets the guest's.
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_ref());
-    let allows_all = |rule: &LinuxDeviceCgroup| {
-        let any_kind = rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A);
-        rule.allow() && any_kind && rule.major().is_none() && rule.minor().is_none()
-    };
     let is_privileged = rules.into_iter().flatten().any(allows_all);
     let is_common = |device: &LinuxDevice| COMMON_DEVICES.contains(&(device.major(), device.minor()));
     let mut disks = Vec::new();
@@ -196,6 +195,12 @@ fn map_devices(linux: &mut oci_spec::runtime::Linux) -> Result<Vec<Disk>, SpecEr
         linux.set_devices(Some(kept));
     }
     Ok(disks)
+}
+
+/// Whether a rule allows to use every device there is.
+fn allows_all(rule: &LinuxDeviceCgroup) -> bool {
+    let any_kind = rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A);
+    rule.allow() && any_kind && rule.major().is_none() && rule.minor().is_none()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod delete;
 mod run;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,9 @@ pub struct Pod {
     containers: Mutex<BTreeMap<String, Option<Arc<Container>>>>,
     /// The VMM's number, also after its end.
     pid: AtomicU32,
+    /// Guards the kernel parameters that the sandbox asks for. It has no process of its own that could set them, so each
+    /// container does.
+    sysctls: Mutex<HashMap<String, String>>,
     /// Guards the VM's presence.
     machine: Mutex<Option<Arc<Machine>>>,
     /// The launch of the VM, from the sandbox's Create on.
@@ -76,6 +79,7 @@ impl Pod {
             log,
             containers: Mutex::default(),
             pid: AtomicU32::new(0),
+            sysctls: Mutex::default(),
             machine: Mutex::default(),
             timeline: Mutex::default(),
             tasks: Mutex::default(),

@@ -109,9 +109,14 @@ impl Pod {
         &self,
         new: &NewContainer,
         role: &Role,
-        spec: Spec,
+        mut spec: Spec,
     ) -> Result<Container, TaskError> {
         let machine = self.machine()?;
+        if let Some(linux) = spec.linux_mut() {
+            let mut sysctls = lock(&self.sysctls).clone();
+            sysctls.extend(linux.sysctl().clone().unwrap_or_default());
+            linux.set_sysctl(Some(sysctls).filter(|sysctls| !sysctls.is_empty()));
+        }
         let prepared = spec::prepare(spec, &new.id, role, machine.vmm().pid(), &self.volumes)?;
         let layers = layers::prepare(&new.rootfs, self.configuration()?).await?;
         let files: Vec<_> = layers.images.iter().map(nacre_image::LayerImage::file).collect();
@@ -156,6 +161,8 @@ impl Pod {
         t0: u64,
     ) -> Result<Container, TaskError> {
         spec::check_sandbox(&spec)?;
+        let sysctls = spec.linux().as_ref().and_then(|linux| linux.sysctl().clone());
+        *lock(&self.sysctls) = sysctls.unwrap_or_default();
         let (machine, _, _) = self.boot(None, &spec, role, t0).await?;
         self.adopt(machine);
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));

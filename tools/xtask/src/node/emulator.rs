@@ -124,7 +124,9 @@ fn command_line(
     qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
     qemu.arg("-pidfile").arg(run.file("pid"));
     qemu.arg("-kernel").arg(kernel).args(["-append", KERNEL_PARAMETERS]);
-    // NVMe because its driver is built into Debian's kernel: no initrd.
+    // NVMe because its driver is built into Debian's kernel: no initrd. One controller for both disks: the kernel looks for
+    // controllers side by side, and numbers them as they answer.
+    qemu.args(["-device", "nvme,id=nvme0,serial=nacre"]);
     disk(&mut qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap");
     if let Some(payload) = &settings.payload {
         disk(&mut qemu, "payload", "raw", payload, "readonly=on");
@@ -138,7 +140,7 @@ fn command_line(
 
 fn disk(qemu: &mut Command, id: &str, format: &str, file: &Path, options: &str) {
     qemu.arg("-drive").arg(format!("id={id},if=none,format={format},file={},{options}", file.display()));
-    qemu.args(["-device", &format!("nvme,drive={id},serial={id}")]);
+    qemu.args(["-device", &format!("nvme-ns,bus=nvme0,drive={id}")]);
 }
 
 fn make_overlay(run: &Run, image: &Path) -> Result<(), Error> {

@@ -124,12 +124,18 @@ fn command_line(
     qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
     qemu.arg("-pidfile").arg(run.file("pid"));
     qemu.arg("-kernel").arg(kernel).args(["-append", KERNEL_PARAMETERS]);
-    // NVMe because its driver is built into Debian's kernel: no initrd. One controller for both disks: the kernel looks for
-    // controllers side by side, and numbers them as they answer.
-    qemu.args(["-device", "nvme,id=nvme0,serial=nacre"]);
-    disk(&mut qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap");
+    // NVMe because its driver is built into Debian's kernel: no initrd. The payload is on another bus, since the kernel
+    // looks for NVMe disks side by side, and numbers them as they answer.
+    disk(
+        &mut qemu,
+        "root",
+        "qcow2",
+        &run.file("overlay.qcow2"),
+        "cache=unsafe,discard=unmap",
+        "nvme,serial=root",
+    );
     if let Some(payload) = &settings.payload {
-        disk(&mut qemu, "payload", "raw", payload, "readonly=on");
+        disk(&mut qemu, "payload", "raw", payload, "readonly=on", "virtio-blk-pci");
     }
     qemu.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22")]);
     qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
@@ -138,9 +144,9 @@ fn command_line(
     qemu
 }
 
-fn disk(qemu: &mut Command, id: &str, format: &str, file: &Path, options: &str) {
+fn disk(qemu: &mut Command, id: &str, format: &str, file: &Path, options: &str, device: &str) {
     qemu.arg("-drive").arg(format!("id={id},if=none,format={format},file={},{options}", file.display()));
-    qemu.args(["-device", &format!("nvme-ns,bus=nvme0,drive={id}")]);
+    qemu.args(["-device", &format!("{device},drive={id}")]);
 }
 
 fn make_overlay(run: &Run, image: &Path) -> Result<(), Error> {

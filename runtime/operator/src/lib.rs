@@ -14,6 +14,7 @@
 
 mod about;
 mod call;
+pub mod digits;
 mod status;
 
 pub use about::{About, Device, KubernetesName, Size};

@@ -2,7 +2,6 @@
 
 mod about;
 mod answer;
-mod digits;
 mod listen;
 mod replies;
 mod shell;

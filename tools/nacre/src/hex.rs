@@ -1,6 +1,6 @@
 //! Bytes as hexadecimal digits.
 
-use std::fmt::Write;
+pub use nacre_operator::digits::{parse, text};
 
 /// A fixed number of bytes from two digits each.
 ///
@@ -9,14 +9,6 @@ use std::fmt::Write;
 pub fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
     let wrong = || format!("not {} hexadecimal digits", 2 * N);
     parse(text).and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)
-}
-
-/// Any number of bytes from two digits each.
-pub fn parse(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
-    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
 /// A fixed number of bytes from the digits of the first ones; zeros follow.
@@ -29,15 +21,6 @@ pub fn padded<const N: usize>(text: &str) -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     bytes.get_mut(..given.len()).ok_or_else(wrong)?.copy_from_slice(&given);
     Ok(bytes)
-}
-
-/// Two digits for each byte.
-pub fn text(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nacre_operator::{AgentInfo, Call, Container, Fault, Phase, Report, Status};
+use nacre_operator::{AgentInfo, Call, Container, Fault, Phase, Report, Status, digits};
 
-use super::digits;
 use super::replies::{Replies, cut};
 use crate::annotations::Role;
 use crate::container;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Bytes from their digits.
+/// Bytes from their digits; none for anything else.
 pub fn parse(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

@@ -12,6 +12,7 @@ mod soak;
 mod ssh;
 mod task;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -217,10 +218,26 @@ impl Node {
     ///
     /// # Errors
     /// Those of [`Node::exec`].
-    pub fn lines(&self, command: &[&str], line: impl FnMut(&str)) -> Result<ExitStatus, Error> {
-        let status = self.shell.lines(command, line)?;
-        self.check(status)?;
-        Ok(status)
+    pub fn lines(&self, command: &[&str], mut line: impl FnMut(&str)) -> Result<ExitStatus, Error> {
+        self.lines_until(command, |text| {
+            line(text);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, until `line` finds that the node is dead.
+    ///
+    /// # Errors
+    /// Those of [`Node::exec`].
+    pub fn lines_until(
+        &self,
+        command: &[&str],
+        line: impl FnMut(&str) -> ControlFlow<Death>,
+    ) -> Result<ExitStatus, Error> {
+        match self.shell.lines(command, line)? {
+            ControlFlow::Continue(status) => self.check(status).map(|()| status),
+            ControlFlow::Break(death) => Err(self.died(death)),
+        }
     }
 
     /// Copies a file or folder into the node, to the path `to`.
@@ -265,7 +282,7 @@ impl Node {
     }
 
     /// Why it is dead, as far as this is seen from outside.
-    fn death(&self) -> Option<Death> {
+    pub fn death(&self) -> Option<Death> {
         if let Some(line) = self.run.panic_line() {
             return Some(Death::Panicked { line });
         }

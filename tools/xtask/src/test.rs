@@ -4,6 +4,7 @@ mod cargo;
 mod cri;
 mod headers;
 mod inside;
+mod nodes;
 mod summary;
 
 use std::process::ExitCode;

@@ -149,7 +149,7 @@ impl Run {
         Ok(())
     }
 
-    /// The line with which the node's kernel said that it panicked.
+    /// The line with which the node's kernel said that it panicked, or is about to.
     pub fn panic_line(&self) -> Option<String> {
         panic_line(&self.read("console.log"))
     }
@@ -177,7 +177,7 @@ impl Run {
 fn panic_line(console: &str) -> Option<String> {
     console
         .lines()
-        .find(|line| line.contains("Kernel panic - not syncing"))
+        .find(|line| line.contains("Kernel panic - not syncing") || line.contains("] Oops: "))
         .map(|line| line.trim().to_owned())
 }
 
@@ -192,6 +192,9 @@ mod tests {
             "[ 1.0] fine\n[   12.5] Kernel panic - not syncing: Fatal exception\n[ 13.0] rebooting\n";
         assert_eq!(panic_line(console).unwrap(), "[   12.5] Kernel panic - not syncing: Fatal exception");
         assert_eq!(panic_line("[ 1.0] a program talks of panic\n"), None);
+        // An oops is meant to be a panic. It has been seen to hang before it became one.
+        let oops = "[   88.059162] Oops: stack guard page: 0000 [#1] PREEMPT SMP NOPTI";
+        assert_eq!(panic_line(oops).unwrap(), oops);
     }
 
     #[test]

@@ -4,17 +4,15 @@ mod results;
 
 use std::fs;
 
-use super::inside::outcome;
+use super::inside::down;
+use super::nodes::Runner;
 use super::summary::{Outcome, Summary};
 use crate::cache;
 use crate::error::{self, Error};
-use crate::node::{Failure, Node, Settings, Suite};
+use crate::node::{Node, Settings, Suite};
 use crate::payload;
 use crate::progress::Progress;
 use results::{Row, table};
-
-/// Nodes that the suite may use up with one runtime: emulated nodes die at times.
-const NODES: usize = 4;
 
 const RUNNER: &str = "/payload/bin/nacre-tests";
 
@@ -80,17 +78,11 @@ fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Res
                 break;
             }
         }
-        let down = Node::find(settings.suite, &settings.name).and_then(Node::down);
-        result.and(match down {
-            // It died, and was cleared away then.
-            Err(Error::Node(Failure::NotUp { .. })) => Ok(()),
-            other => other,
-        })?;
+        result.and(down(&settings))?;
     }
     Ok(())
 }
 
-/// Runs the suite with one runtime; when the node dies, a new one goes on with the tests that had not ended.
 fn with_runtime(
     rows: &mut Vec<Row>,
     summary: &mut Summary,
@@ -98,47 +90,18 @@ fn with_runtime(
     runtime: Runtime,
     filter: Option<&str>,
 ) -> Result<(), Error> {
-    let first = rows.len();
-    for attempt in 1..=NODES {
-        let node = Node::up(settings)?;
-        let containerd = version(&node)?;
-        let done: Vec<&str> = rows.iter().skip(first).map(Row::name).collect();
-        let without = done.join(",");
-        let id = format!("io.containerd.{}.v2", runtime.name());
-        let mut command = vec![RUNNER, "cri", "--runtime", &id];
-        if !without.is_empty() {
-            command.extend(["--without", &without]);
-        }
-        command.extend(filter);
-        let mut found: Vec<Row> = Vec::new();
-        let ended = node.lines(&command, |line| {
-            eprintln!("{line}");
-            if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
-                summary.tried_again(&format!("{} {name}", runtime.name()), why);
-            }
-            match found.last_mut() {
-                // What goes with a failure is indented below it.
-                Some(row) if line.starts_with(' ') => row.extend(line.trim()),
-                _ => found.extend(
-                    outcome(line)
-                        .map(|(name, outcome)| Row::new(&name, &containerd, runtime.name(), outcome)),
-                ),
-            }
-        });
-        let failed = found.iter().any(Row::failed);
-        rows.extend(found);
-        match ended {
-            Ok(status) if !status.success() && !failed => {
-                return Err(Error::Task(format!("{RUNNER} ended with {status}")));
-            }
-            Ok(_) => return Ok(()),
-            Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
-                error::print_chain(&why);
-                eprintln!("a new node goes on after {} tests", rows.len() - first);
-            }
-            Err(why) => return Err(why),
-        }
-    }
+    let id = format!("io.containerd.{}.v2", runtime.name());
+    let label = format!("{} ", runtime.name());
+    let command = vec![RUNNER, "cri", "--runtime", &id];
+    let runner = Runner { command, filter, resumes: true, label: &label };
+    let mut containerd = String::new();
+    let ended = runner.run(settings, summary, |node| {
+        containerd = version(node)?;
+        Ok(())
+    })?;
+    rows.extend(
+        ended.into_iter().map(|(name, outcome)| Row::new(&name, &containerd, runtime.name(), outcome)),
+    );
     Ok(())
 }
 

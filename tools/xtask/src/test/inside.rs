@@ -1,5 +1,6 @@
-//! The tests that run in the test node, and what becomes of them when the node dies.
+//! The tests that run in the test node.
 
+use super::nodes::Runner;
 use super::summary::{Outcome, Summary};
 use crate::error::{self, Error};
 use crate::node::{Failure, Kernel, Node, Settings, Suite};
@@ -8,10 +9,6 @@ use crate::progress::Progress;
 
 /// The runtimes that the suite runs with. runc's results check the suite itself.
 const RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.nacre.v2"];
-
-/// Nodes that a suite may use up: an emulated node's kernel has been seen to die after four minutes, and others to
-/// live for an hour.
-const NODES: usize = 4;
 
 /// The suite's runner in the node.
 const RUNNER: &str = "/payload/bin/nacre-tests";
@@ -35,58 +32,20 @@ fn try_tests(summary: &mut Summary, suite: Suite, filter: Option<&str>) -> Resul
             break;
         }
     }
-    let down = Node::find(settings.suite, &settings.name).and_then(Node::down);
-    result.and(match down {
-        // It died, and was cleared away then.
-        Err(Error::Node(Failure::NotUp { .. })) => Ok(()),
-        other => other,
-    })
+    result.and(down(&settings))
 }
 
-/// Runs the suite with one runtime. When the node dies under it, the tests that had not ended run in a new one.
 fn with_runtime(
     summary: &mut Summary,
     settings: &Settings,
     runtime: &str,
     filter: Option<&str>,
 ) -> Result<(), Error> {
-    let mut ended = Ended::default();
-    for attempt in 1..=NODES {
-        let node = Node::fresh(settings)?;
-        let without = ended.names();
-        let mut command = vec![RUNNER, "run", "--runtime", runtime];
-        command.extend(filter);
-        if !without.is_empty() {
-            command.extend(["--without", &without]);
-        }
-        let result = node.lines(&command, |line| {
-            eprintln!("{line}");
-            if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
-                summary.tried_again(&format!("{runtime} {name}"), why);
-            }
-            ended.read(line);
-        });
-        match result {
-            Ok(status) => {
-                let failed = ended.any_failed();
-                for (name, outcome) in ended.0 {
-                    summary.add(&format!("{runtime} {name}"), outcome);
-                }
-                if !status.success() && !failed {
-                    let what = format!("{RUNNER} ended with {status}");
-                    summary.add(&format!("suite with {runtime}"), Outcome::Failed(what));
-                }
-                return Ok(());
-            }
-            Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
-                error::print_chain(&why);
-                ended.forget_failures();
-                eprintln!("{} tests had ended; a new node takes the others", ended.0.len());
-                summary.tried_again(&format!("{runtime}: node {attempt}"), &why.to_string());
-                node.down()?;
-            }
-            Err(why) => return Err(why),
-        }
+    let label = format!("{runtime} ");
+    let command = vec![RUNNER, "run", "--runtime", runtime];
+    let runner = Runner { command, filter, resumes: true, label: &label };
+    for (name, outcome) in runner.run(settings, summary, |_| Ok(()))? {
+        summary.add(&format!("{label}{name}"), outcome);
     }
     Ok(())
 }
@@ -125,109 +84,26 @@ pub fn machines(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
 }
 
 fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str) -> Result<(), Error> {
-    let kernel = group.kernel;
-    let runner = group.runner.first().copied().unwrap_or_default();
-    let command = [group.runner, &[filter]].concat();
     let mut progress = Progress::new(&payload::STEPS);
     let payload = payload::build(&mut progress)?;
-    let settings = Settings { kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
-    for attempt in 1..=NODES {
-        let node = Node::fresh(&settings)?;
-        let mut outcomes = Vec::new();
-        let ended = node.lines(&command, |line| {
-            eprintln!("{line}");
-            if let Some((name, why)) = line.strip_prefix("AGAIN ").and_then(|rest| rest.split_once(": ")) {
-                summary.tried_again(name, why);
-            }
-            outcomes.extend(outcome(line));
-        });
-        match ended {
-            Ok(status) => {
-                if outcomes.is_empty() {
-                    let what = format!("{runner} ended with {status} and ran nothing");
-                    summary.add(filter, Outcome::Failed(what));
-                }
-                outcomes.into_iter().for_each(|(name, outcome)| summary.add(&name, outcome));
-                return node.down();
-            }
-            Err(why @ Error::Node(Failure::Died { .. })) if attempt < NODES => {
-                error::print_chain(&why);
-                node.down()?;
-            }
-            Err(why) => return Err(why),
-        }
+    let settings =
+        Settings { kernel: group.kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
+    let runner = Runner { command: group.runner.to_vec(), filter: Some(filter), resumes: false, label: "" };
+    let ended = runner.run(&settings, summary, |_| Ok(()));
+    down(&settings)?;
+    let ended = ended?;
+    if ended.is_empty() {
+        summary.add(filter, Outcome::Failed("no test has such a name".into()));
     }
+    ended.into_iter().for_each(|(name, outcome)| summary.add(&name, outcome));
     Ok(())
 }
 
-/// The tests that have ended, in their order.
-#[derive(Debug, Default)]
-struct Ended(Vec<(String, Outcome)>);
-
-impl Ended {
-    /// Takes a line of the runner's.
-    fn read(&mut self, line: &str) {
-        match self.0.last_mut() {
-            // What goes with a failure is indented below it.
-            Some((_, Outcome::Failed(text))) if line.starts_with(' ') => text.extend(["\n", line.trim()]),
-            _ => self.0.extend(outcome(line)),
-        }
-    }
-
-    fn any_failed(&self) -> bool {
-        self.0.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
-    }
-
-    /// A node that died may have failed tests before it was gone; those run again.
-    fn forget_failures(&mut self) {
-        self.0.retain(|(_, outcome)| !matches!(outcome, Outcome::Failed(_)));
-    }
-
-    /// Their names, with commas between.
-    fn names(&self) -> String {
-        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
-    }
-}
-
-/// `PASS name (0.5 s)`, `FAIL name: what`, `SKIP name: why`.
-pub(super) fn outcome(line: &str) -> Option<(String, Outcome)> {
-    let (word, rest) = line.split_once(' ')?;
-    let (name, text) = rest.split_once(": ").unwrap_or((rest, ""));
-    let outcome = match word {
-        "PASS" => return Some((rest.split(' ').next()?.to_owned(), Outcome::Passed)),
-        "FAIL" => Outcome::Failed(text.to_owned()),
-        "SKIP" => Outcome::Skipped(text.to_owned()),
-        _ => return None,
-    };
-    Some((name.to_owned(), outcome))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Ended, Outcome, outcome};
-
-    #[test]
-    fn reads_the_runners_lines_and_no_others() {
-        assert_eq!(outcome("PASS exit-code (1.5 s)"), Some(("exit-code".into(), Outcome::Passed)));
-        let failed = Outcome::Failed("expected 42: got 1".into());
-        assert_eq!(outcome("FAIL exit-code: expected 42: got 1"), Some(("exit-code".into(), failed)));
-        assert_eq!(
-            outcome("SKIP snp: no hardware"),
-            Some(("snp".into(), Outcome::Skipped("no hardware".into())))
-        );
-        assert_eq!(outcome("3 passed, 0 failed, 1 skipped"), None);
-        assert_eq!(outcome("  PASSED some detail"), None);
-    }
-
-    #[test]
-    fn a_new_node_is_told_what_passed_or_could_not_run() {
-        let mut ended = Ended::default();
-        for line in ["PASS one (1.0 s)", "FAIL two: bad", "    after 3 s", "SKIP three: no", "AGAIN four: x"]
-        {
-            ended.read(line);
-        }
-        assert!(ended.any_failed());
-        ended.forget_failures();
-        assert_eq!(ended.names(), "one,three");
+/// Ends the node of these settings, if it has not died.
+pub(super) fn down(settings: &Settings) -> Result<(), Error> {
+    match Node::find(settings.suite, &settings.name).and_then(Node::down) {
+        // It died, and was cleared away then.
+        Err(Error::Node(Failure::NotUp { .. })) => Ok(()),
+        other => other,
     }
 }

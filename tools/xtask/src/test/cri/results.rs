@@ -44,19 +44,6 @@ impl Row {
         &self.name
     }
 
-    /// Whether it failed.
-    pub fn failed(&self) -> bool {
-        self.result == "failed"
-    }
-
-    /// Adds a line to what is said of a failure.
-    pub fn extend(&mut self, line: &str) {
-        if self.failed() {
-            self.reason.push('\n');
-            self.reason.push_str(line);
-        }
-    }
-
     /// Adds it to the summary of all checks.
     pub fn count(self, summary: &mut Summary) {
         let outcome = match self.result {

@@ -5,8 +5,8 @@
 //! | request | `u32` version, 64 bytes of report data |
 //! | answer | `u32` [`Status`], `u32` [`Kind`], `u32` length, that many bytes of report |
 //!
-//! All numbers are little endian. A connection may carry any number of requests, one after the other. There is nothing
-//! secret in it: whoever can open the port is the guest whose reports these are.
+//! All numbers are little endian. A connection may carry any number of requests, one after the other, but the host ends it
+//! after ten seconds. There is nothing secret in it: whoever can open the port is the guest whose reports these are.
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -1,12 +1,15 @@
 //! Reports of the simulated platform: the guest asks for them over its socket device.
 //!
 //! SECURITY: requests are the guest's bytes; `nacre_attestation::wire` checks them. A guest can ask without end, and hold
-//! connections open; it gets a few threads for that and no more.
+//! connections open; it gets a few threads for that and no more. None of its programs keeps one of them from the others:
+//! a connection ends after a while, whatever its other end does.
 
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nacre_attestation::wire::{self, Kind};
 use nacre_attestation::{IdBlockFields, ReportedGuest, SoftwareVcek};
@@ -18,6 +21,8 @@ use crate::simulated::Identity;
 pub const PORT: u32 = wire::PORT;
 /// Connections that are served at the same time.
 const MOST_CONNECTIONS: usize = 4;
+/// The longest that one is served. An answer is signed in milliseconds, and our agent asks for one on each connection.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Signs reports about one guest.
 #[derive(Debug)]
@@ -26,6 +31,14 @@ pub struct Attester {
     /// Without a key the guest hears that there is none.
     key: Option<SoftwareVcek>,
     connections: AtomicUsize,
+    longest: Duration,
+}
+
+/// A connection until its time is up.
+#[derive(Debug)]
+struct Limited {
+    stream: UnixStream,
+    end: Instant,
 }
 
 impl Attester {
@@ -38,16 +51,17 @@ impl Attester {
             id_block: id_block.map(id_block_fields),
             report_id: ReportedGuest::new_report_id(),
         };
-        Self { guest, key, connections: AtomicUsize::new(0) }
+        Self { guest, key, connections: AtomicUsize::new(0), longest: LONGEST }
     }
 
     /// Serves a connection of the guest's on a thread of its own; one too many is closed.
-    pub fn serve(self: &Arc<Self>, mut stream: UnixStream) {
+    pub fn serve(self: &Arc<Self>, stream: UnixStream) {
         if self.connections.fetch_add(1, Ordering::Relaxed) >= MOST_CONNECTIONS {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let attester = Arc::clone(self);
+        let mut stream = Limited { stream, end: Instant::now() + self.longest };
         let serve = move || {
             // A connection that breaks concerns nobody but the guest.
             let _ = wire::serve(&mut stream, |data| attester.report(data));
@@ -61,6 +75,33 @@ impl Attester {
     fn report(&self, data: &[u8; 64]) -> Option<(Kind, Vec<u8>)> {
         let key = self.key.as_ref()?;
         Some((Kind::SnpReport, key.sign_report(&self.guest, data).to_vec()))
+    }
+}
+
+impl Limited {
+    fn left(&self) -> io::Result<Duration> {
+        match self.end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
+    }
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
@@ -86,12 +127,16 @@ mod tests {
     use super::*;
 
     fn attester(key: Option<SoftwareVcek>) -> Arc<Attester> {
+        attester_for(LONGEST, key)
+    }
+
+    fn attester_for(longest: Duration, key: Option<SoftwareVcek>) -> Arc<Attester> {
         let identity = Identity {
             measurement: Measurement([7; 48]),
             policy: Policy::default(),
             host_data: HostData([9; 32]),
         };
-        Arc::new(Attester::new(&identity, None, key))
+        Arc::new(Attester { longest, ..Attester::new(&identity, None, key) })
     }
 
     fn connect(attester: &Arc<Attester>) -> UnixStream {
@@ -134,5 +179,25 @@ mod tests {
             thread::yield_now();
         }
         assert!(wire::ask(&mut connect(&attester), &[0; 64]).is_err());
+    }
+    #[test]
+    fn who_says_nothing_holds_no_connection_for_ever() {
+        let attester = attester_for(Duration::from_millis(50), None);
+        let mut held: Vec<UnixStream> = (0..MOST_CONNECTIONS).map(|_| connect(&attester)).collect();
+        held[0].write_all(&[1]).unwrap();
+        for mut silent in held {
+            assert_eq!(silent.read(&mut [0]).unwrap(), 0, "the host ends it");
+        }
+    }
+
+    #[test]
+    fn who_asks_without_end_and_hears_nothing_holds_none_either() {
+        let attester = attester_for(Duration::from_millis(50), None);
+        let mut guest = connect(&attester);
+        let request = wire::request(&[0; 64]);
+        while guest.write_all(&request).is_ok() {}
+        while attester.connections.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
     }
 }

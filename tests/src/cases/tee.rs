@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,12 +11,21 @@ use super::Test;
 use crate::context::Context;
 use crate::disturbance;
 use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
+use crate::process::{self, Finished};
+use crate::task::Task;
 
 pub const TESTS: &[Test] = &[
     Test::new("tee-simulated", "a measured start through stage0, in the simulated platform", simulated)
         .only_nacre()
         .alone(),
     Test::new("tee-simulated-cpus", "a measured start with two CPUs", simulated_cpus).only_nacre().alone(),
+    Test::new(
+        "tee-simulated-report",
+        "a report of a simulated pod is accepted with its own root only, and not with a byte changed",
+        simulated_report,
+    )
+    .only_nacre()
+    .alone(),
     Test::new("tee-snp-refused", "an SEV-SNP pod on a host without it is refused at once", snp_refused)
         .only_nacre()
         .alone(),
@@ -47,6 +57,73 @@ fn simulated_cpus(context: &Context) -> Outcome {
     let _configuration = disturbance::configuration("[vm]\ntee = \"simulated\"\n")?;
     let container = context.container("a").flags(&["--cpu-quota", "200000", "--cpu-period", "100000"]);
     container.script("grep -c ^processor /proc/cpuinfo").run()?.wrote("2\n").map(|_| ())
+}
+
+fn simulated_report(context: &Context) -> Outcome {
+    let _configuration = disturbance::configuration("[vm]\ntee = \"simulated\"\n")?;
+    let task = context.container("a").command(&["sleep", "1000"]).detach()?;
+    let result = reported(context, &task);
+    result.and(task.end())
+}
+
+/// What whoever asks a pod for a report gets, and is told about it.
+fn reported(context: &Context, task: &Task) -> Outcome {
+    const DATA: &str = "00c0ffee";
+    const KEYS: &str = "/var/lib/nacre/simulated";
+    let root = format!("{KEYS}/ark.pem");
+    let folder = format!("/run/{}", context.id("reports"));
+    fs::create_dir_all(&folder).map_err(Failure::io("no folder for reports"))?;
+    let path = format!("{folder}/report");
+    nacre(&["report", &task.id, "--data", DATA, "--output", &path])?.exited(0)?;
+    let verify = |path: &str, more: &[&str]| {
+        nacre(&[&["verify", path, "--certs", KEYS, "--plan", "--report-data", DATA, "--json"], more].concat())
+    };
+    let own = ["--root", root.as_str()];
+    let accepted = json(&verify(&path, &own)?.exited(0)?)?;
+    equal("accepted", accepted["accepted"].as_bool(), Some(true))?;
+    equal("confidential", accepted["confidential"].as_bool(), Some(false))?;
+    equal("the technology", accepted["tee"].as_str(), Some("simulated"))?;
+    equal("wrong steps", wrong_steps(&accepted), Vec::new())?;
+    for step in ["root", "signature", "measurement", "report data"] {
+        check(is_step(&accepted, step, "ok"), || format!("nobody looked at the {step}: {accepted}"))?;
+    }
+
+    // Who trusts AMD's roots alone.
+    let refused = json(&verify(&path, &[])?.exited(1)?)?;
+    equal("wrong steps without the root", wrong_steps(&refused), vec!["root"])?;
+
+    // One bit of the measurement, SEV-SNP firmware ABI 56860, table "ATTESTATION_REPORT Structure".
+    let mut bytes = fs::read(&path).map_err(Failure::io("no report"))?;
+    let Some(byte) = bytes.get_mut(0x90) else { return wrong("a report without a measurement") };
+    *byte ^= 1;
+    let changed = format!("{folder}/changed");
+    fs::write(&changed, bytes).map_err(Failure::io("the changed report can't be written"))?;
+    let refused = json(&verify(&changed, &own)?.exited(1)?)?;
+    equal("wrong steps of a changed report", wrong_steps(&refused), vec!["signature", "measurement"])?;
+
+    contains("nacre ps", &nacre(&["ps"])?.exited(0)?.stdout, "simulated (not confidential)")?;
+    fs::remove_dir_all(&folder).map_err(Failure::io("the reports can't be removed"))
+}
+
+fn nacre(words: &[&str]) -> Result<Finished, Failure> {
+    process::run(Command::new("nacre").args(words))
+}
+
+fn json(finished: &Finished) -> Result<Value, Failure> {
+    serde_json::from_str(&finished.stdout).map_err(Failure::other("no JSON from nacre verify"))
+}
+
+fn steps(verdict: &Value) -> impl Iterator<Item = &Value> {
+    verdict["steps"].as_array().into_iter().flatten()
+}
+
+fn is_step(verdict: &Value, name: &str, result: &str) -> bool {
+    steps(verdict).any(|step| step["name"] == name && step["result"] == result)
+}
+
+fn wrong_steps(verdict: &Value) -> Vec<&str> {
+    let wrong = steps(verdict).filter(|step| step["result"] == "failed");
+    wrong.filter_map(|step| step["name"].as_str()).collect()
 }
 
 fn snp_refused(context: &Context) -> Outcome {

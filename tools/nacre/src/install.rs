@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
+use crate::keys;
+
 /// Options of `nacre install`.
 #[derive(Debug, clap::Args)]
 pub struct InstallArguments {
@@ -68,6 +70,9 @@ pub enum InstallError {
     /// containerd does not restart.
     #[error("containerd was not restarted: {0}; restart it for the new configuration to count")]
     Restart(String),
+    /// The simulated platform would have no reports.
+    #[error("the keys of the simulated platform can't be made")]
+    Keys(#[from] keys::Error),
 }
 
 impl InstallError {
@@ -85,6 +90,8 @@ impl InstallError {
 pub fn install(arguments: &InstallArguments) -> Result<String, InstallError> {
     let Node { host_root, no_restart, stay } = &arguments.node;
     let version = versions::install(&arguments.from, host_root)?;
+    // They take a while: before anything restarts.
+    print!("{}", keys::of_node(host_root)?);
     let changed = containerd::add_handler(host_root)?;
     println!("nacre {version} is installed; containerd's configuration {}", said(changed));
     finish(host_root, changed && !no_restart, *stay)

@@ -17,7 +17,7 @@ pub const FOLDER: &str = "/var/lib/nacre/simulated";
 /// The private key, in the folder. Only root reads it.
 pub const KEY: &str = "vcek.key";
 /// The bits of AMD's roots.
-const ROOT_BITS: usize = 4096;
+const ROOT_BITS: usize = if cfg!(test) { chain::TEST_BITS } else { 4096 };
 
 /// Makes the development keys with which the simulated platform signs reports: vcek.key, and the certificates ark.pem,
 /// ask.pem and vcek.pem. The private keys of the two roots are not kept. Nothing that they sign is confidential
@@ -33,17 +33,25 @@ pub struct Arguments {
 /// # Errors
 /// A file can't be written, or is there without the others.
 pub fn run(arguments: &Arguments) -> Result<String, Error> {
-    make(&arguments.folder, ROOT_BITS)
+    make(&arguments.folder)
+}
+
+/// Makes the keys of the node whose root is there, unless it has some.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn of_node(root: &Path) -> Result<String, Error> {
+    make(&root.join(FOLDER.trim_start_matches('/')))
 }
 
 /// Existing keys stay: reports that they signed are checked with their certificates.
-fn make(folder: &Path, bits: usize) -> Result<String, Error> {
+fn make(folder: &Path) -> Result<String, Error> {
     let at = folder.display();
     if folder.join(KEY).exists() {
         return Ok(format!("{at} has keys already, which stay. Remove the folder for new ones.\n"));
     }
     let vcek = SoftwareVcek::generate();
-    let Chain { ark, ask, vcek: certificate } = Chain::generate(&vcek, bits)?;
+    let Chain { ark, ask, vcek: certificate } = Chain::generate(&vcek, ROOT_BITS)?;
     DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(Error::at(folder))?;
     for (name, text) in [("ark.pem", ark), ("ask.pem", ask), ("vcek.pem", certificate)] {
         let path = folder.join(name);
@@ -107,13 +115,13 @@ mod tests {
     fn keys_are_made_once_and_are_roots_alone() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("simulated");
-        let text = make(&folder, chain::TEST_BITS).unwrap();
+        let text = make(&folder).unwrap();
         assert!(text.contains("not confidential"), "{text}");
         let mode = fs::metadata(folder.join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let key = fs::read_to_string(folder.join(KEY)).unwrap();
         SoftwareVcek::from_pem(&key).unwrap();
-        assert!(make(&folder, chain::TEST_BITS).unwrap().contains("already"));
+        assert!(make(&folder).unwrap().contains("already"));
         assert_eq!(fs::read_to_string(folder.join(KEY)).unwrap(), key);
         let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 4, "{names:?}");
@@ -121,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_can_not_be_is_named() {
-        let error = make(Path::new("/proc/nacre/keys"), chain::TEST_BITS).unwrap_err().to_string();
+        let error = make(Path::new("/proc/nacre/keys")).unwrap_err().to_string();
         assert!(error.starts_with("can't write /proc/nacre/keys"), "{error}");
     }
 }

@@ -24,6 +24,10 @@ const PROGRAMS: [&str; 6] = [
     "nacre-tests",
 ];
 
+/// What `nacre keys` makes.
+const KEYS: [(&str, u32); 4] =
+    [("ark.pem", 0o644), ("ask.pem", 0o644), ("vcek.pem", 0o644), ("vcek.key", 0o600)];
+
 /// Payloads that the cache keeps.
 const KEPT: usize = 3;
 
@@ -56,6 +60,10 @@ pub fn build(progress: &mut Progress) -> Result<PathBuf, Error> {
         for name in PROGRAMS {
             parts.push(Part::read(&format!("bin/{name}"), 0o755, &programs.join(name))?);
         }
+        let keys = simulated_keys(&programs.join("nacre"))?;
+        for (name, mode) in KEYS {
+            parts.push(Part::read(&format!("share/simulated/{name}"), mode, &keys.join(name))?);
+        }
         for image in &images {
             let name = image.file_name().unwrap_or_default().to_string_lossy();
             parts.push(Part::read(&format!("images/{name}"), 0o644, image)?);
@@ -79,6 +87,16 @@ impl Part {
         let mode = fs::Permissions::from_mode(self.mode);
         fs::set_permissions(&path, mode).map_err(Error::file("can't set the mode of", &path))
     }
+}
+
+/// The keys of the simulated platform. They are made here and once: an emulated processor would look for their primes for
+/// minutes.
+fn simulated_keys(nacre: &Path) -> Result<PathBuf, Error> {
+    let entry = cache::entry("simulated-keys", "1", |folder| {
+        let mut keys = Command::new(nacre);
+        command::run("keys", keys.args(["keys", "--folder"]).arg(folder.join("keys")))
+    })?;
+    Ok(entry.join("keys"))
 }
 
 fn pack(parts: &[Part]) -> Result<PathBuf, Error> {

@@ -62,6 +62,22 @@ fn an_upgrade_keeps_the_version_before_and_switches_all_files() {
 }
 
 #[test]
+fn a_node_gets_keys_for_simulated_reports_once() {
+    let (node, release) = (tempfile::tempdir().unwrap(), release("one"));
+    let root = node.path().to_owned();
+    let arguments = InstallArguments {
+        node: Node { host_root: root.clone(), no_restart: true, stay: false },
+        from: release.path().to_owned(),
+    };
+    install(&arguments).unwrap();
+    let folder = root.join("var/lib/nacre/simulated");
+    assert_eq!(listing(&folder), ["ark.pem", "ask.pem", "vcek.key", "vcek.pem"]);
+    let key = fs::read(folder.join("vcek.key")).unwrap();
+    install(&arguments).unwrap();
+    assert_eq!(fs::read(folder.join("vcek.key")).unwrap(), key, "what it signed is still checked with it");
+}
+
+#[test]
 fn a_release_with_a_file_missing_changes_nothing() {
     let (node, release) = (tempfile::tempdir().unwrap(), release("one"));
     fs::remove_file(release.path().join("usr/share/nacre/initrd.img")).unwrap();

@@ -37,7 +37,6 @@ pub mod oid {
 }
 
 /// For tests, whose keys need not be strong.
-#[cfg(test)]
 pub const TEST_BITS: usize = 2048;
 
 const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

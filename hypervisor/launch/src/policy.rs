@@ -54,6 +54,13 @@ impl Policy {
         self.0
     }
 
+    /// The lowest version of the firmware's interface, major and minor, on which the guest may run.
+    #[must_use]
+    pub const fn least_interface(self) -> (u8, u8) {
+        let [minor, major, ..] = self.0.to_le_bytes();
+        (major, minor)
+    }
+
     /// Whether the host may look into the guest: such a guest is not confidential.
     #[must_use]
     pub const fn allows_debugging(self) -> bool {
@@ -103,6 +110,11 @@ mod tests {
     #[case(0x403_0000, Err(PolicyError::Unknown(0x400_0000)))]
     fn takes_what_kvm_takes(#[case] bits: u64, #[case] expected: Result<u64, PolicyError>) {
         assert_eq!(Policy::new(bits).map(Policy::bits), expected);
+    }
+
+    #[test]
+    fn the_lowest_version_is_in_the_two_lowest_bytes() {
+        assert_eq!(Policy::new(0x3_0137).map(Policy::least_interface), Ok((1, 0x37)));
     }
 
     #[test]

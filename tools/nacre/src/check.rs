@@ -8,8 +8,10 @@ mod kernel;
 mod kvm;
 mod pods;
 mod report;
+mod snp;
 mod tee;
 mod tools;
+mod unsafe_attributes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,12 +49,12 @@ fn look(arguments: &Arguments) -> Report {
     let loaded = Loaded::load();
     let configuration = configuration::finding(&loaded);
     // With a file that is wrong, the rest is judged by what is built in.
-    let Configuration { vmm, guest, image, .. } =
+    let Configuration { vmm, guest, vm, confidential, image, .. } =
         loaded.map(|loaded| loaded.configuration).unwrap_or_default();
 
     let mut report = Report::default();
     report.add("host", [kernel::release(), kvm::finding(), kernel::tun()]);
-    report.add("confidential", tee::findings());
+    report.add("confidential", tee::findings(vm.tee, &confidential));
     report.add("containerd", containerd::findings(arguments.containerd_config.as_deref()));
     report.add(
         "nacre",

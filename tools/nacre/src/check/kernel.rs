@@ -26,7 +26,7 @@ fn judge(release: &str) -> Finding {
 }
 
 /// Major and minor number of a release such as `6.12.57+deb13-amd64`.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

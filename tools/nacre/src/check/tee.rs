@@ -3,28 +3,52 @@
 use std::path::Path;
 
 use kvm_ioctls::Kvm;
+use nacre_configuration::sections::Confidential;
+use nacre_configuration::values::Tee;
+use nacre_launch::Policy;
 
-use super::Finding;
+use super::{Finding, snp};
 
-/// `KVM_CAP_VM_TYPES`, a bit for each type of VM that can be made, and the types (Linux, uapi/linux/kvm.h and
+/// `KVM_CAP_VM_TYPES`, a bit for each type of VM that can be made, and the type (Linux, uapi/linux/kvm.h and
 /// uapi/asm/kvm.h for x86).
 const CAP_VM_TYPES: libc::c_ulong = 235;
-const SNP_VM: u32 = 4;
 const TDX_VM: u32 = 5;
 
-/// SNP and TDX.
-pub fn findings() -> [Finding; 2] {
+/// What pods are configured for, SNP and TDX.
+pub fn findings(tee: Tee, confidential: &Confidential) -> Vec<Finding> {
     let types = Kvm::new().map_or(0, |kvm| kvm.check_extension_raw(CAP_VM_TYPES));
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = |flag: &str| cpuinfo.split_whitespace().any(|word| word == flag);
-    let snp = Facts {
-        processor: processor("sev_snp"),
-        kvm: types & (1 << SNP_VM) != 0,
-        device: Path::new("/dev/sev").exists(),
+    let tdx = Facts {
+        processor: cpuinfo.split_whitespace().any(|word| word == "tdx_host_platform"),
+        kvm: types & (1 << TDX_VM) != 0,
     };
-    let tdx =
-        Facts { processor: processor("tdx_host_platform"), kvm: types & (1 << TDX_VM) != 0, device: true };
-    [judge_snp(snp), judge_tdx(tdx)]
+    // With a policy that is impossible, which the configuration's line is about, the rest is judged by the default.
+    let policy = Policy::new(confidential.policy.bits()).unwrap_or_default();
+    let needed_for = |technology, finding: Finding| {
+        if tee == technology { finding } else { finding.not_needed() }
+    };
+    let snp = snp::Host::look().findings(policy);
+    let mut list = vec![configured(tee, &confidential.simulated_key)];
+    list.extend(snp.into_iter().map(|finding| needed_for(Tee::Snp, finding)));
+    list.push(needed_for(Tee::Tdx, judge_tdx(tdx)));
+    list
+}
+
+/// What pods get. Only the hardware's technologies are confidential.
+fn configured(tee: Tee, simulated_key: &Path) -> Finding {
+    let name = "pods";
+    let found = format!("vm.tee = \"{}\"", tee.name());
+    match tee {
+        Tee::Snp | Tee::Tdx => Finding::ok(name, found),
+        Tee::None => Finding::ok(name, format!("{found}: virtual machines, not confidential")),
+        Tee::Simulated if simulated_key.exists() => {
+            Finding::ok(name, format!("{found}: for tests, NOT CONFIDENTIAL"))
+        }
+        Tee::Simulated => Finding::ok(name, format!("{found}: for tests, NOT CONFIDENTIAL")).but(format!(
+            "{} is not there: without it there are no reports; run nacre keys",
+            simulated_key.display()
+        )),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,30 +57,6 @@ struct Facts {
     processor: bool,
     /// KVM can make such a VM.
     kvm: bool,
-    /// The device of its firmware is there, if it has one.
-    device: bool,
-}
-
-fn judge_snp(facts: Facts) -> Finding {
-    let name = "AMD SEV-SNP";
-    match facts {
-        Facts { kvm: true, device: true, .. } => Finding::ok(name, "KVM can make such virtual machines"),
-        Facts { kvm: true, device: false, .. } => {
-            Finding::missing(name, "/dev/sev is not there", "load the module: modprobe ccp")
-        }
-        Facts { processor: true, .. } => Finding::missing(
-            name,
-            "the processor has it, KVM does not",
-            "boot a kernel 6.11 or later; switch on SEV-SNP, SNP memory coverage (RMP table) and the IOMMU\n\
-             in the firmware; load kvm_amd with sev=1 sev_es=1 sev_snp=1",
-        ),
-        Facts { processor: false, .. } => Finding::missing(
-            name,
-            "the processor does not show it",
-            "needs an EPYC of the 3rd generation (Milan) or later, with SEV-SNP switched on in the firmware",
-        ),
-    }
-    .not_needed()
 }
 
 fn judge_tdx(facts: Facts) -> Finding {
@@ -74,7 +74,6 @@ fn judge_tdx(facts: Facts) -> Finding {
             "needs a Xeon of the 5th generation or later, with TDX switched on in the firmware",
         ),
     }
-    .not_needed()
 }
 
 #[cfg(test)]
@@ -82,22 +81,33 @@ mod tests {
     use super::*;
     use crate::check::report::State;
 
-    const NOTHING: Facts = Facts { processor: false, kvm: false, device: false };
-
     #[test]
-    fn nothing_confidential_is_needed() {
-        assert!(!judge_snp(NOTHING).needed && !judge_tdx(NOTHING).needed);
+    fn what_is_not_configured_is_not_needed() {
+        let needed = |tee, name| {
+            let findings = findings(tee, &Confidential::default());
+            findings.iter().find(|finding| finding.name == name).unwrap().needed
+        };
+        assert!(!needed(Tee::None, "AMD SEV-SNP") && !needed(Tee::Simulated, "Intel TDX"));
+        assert!(needed(Tee::Snp, "AMD SEV-SNP") && !needed(Tee::Snp, "Intel TDX"));
+        assert!(needed(Tee::Tdx, "Intel TDX"));
     }
 
     #[test]
     fn kvm_decides() {
-        let all = Facts { processor: true, kvm: true, device: true };
-        assert_eq!((judge_snp(all).state, judge_tdx(all).state), (State::Ok, State::Ok));
-        let without_kvm = Facts { kvm: false, ..all };
-        assert_eq!(
-            (judge_snp(without_kvm).state, judge_tdx(without_kvm).state),
-            (State::Missing, State::Missing)
-        );
-        assert_eq!(judge_snp(Facts { device: false, ..all }).state, State::Missing);
+        let all = Facts { processor: true, kvm: true };
+        assert_eq!(judge_tdx(all).state, State::Ok);
+        assert_eq!(judge_tdx(Facts { kvm: false, ..all }).state, State::Missing);
+    }
+
+    #[test]
+    fn only_hardware_is_confidential() {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        let found = |tee| configured(tee, key.path()).found;
+        assert!(found(Tee::Simulated).contains("NOT CONFIDENTIAL"));
+        assert!(found(Tee::None).contains("not confidential"));
+        assert!(!found(Tee::Snp).to_lowercase().contains("not confidential"));
+        let advice = |path| configured(Tee::Simulated, path).to_do;
+        assert_eq!(advice(key.path()), None);
+        assert!(advice(Path::new("/no/key")).unwrap().contains("nacre keys"));
     }
 }

@@ -1,15 +1,20 @@
 //! Microsoft's `igvm` crate computes the same measurement from the same pages.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "foreign/dumps.rs"]
+mod dumps;
 mod fixture;
 
+use std::io::Write;
+
+use dumps::Dump;
 use igvm::measurement::{generate_snp_measurement, generate_tdx_measurement};
 use igvm::snp_defs::{SevSelector, SevVmsa};
 use igvm::{IgvmDirectiveHeader, IgvmInitializationHeader};
 use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType};
-use nacre_launch::{LaunchPlan, PageKind};
-use zerocopy::{FromZeros, IntoBytes};
+use nacre_launch::{LaunchPlan, PageKind, Policy};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const MASK: u32 = 1;
 
@@ -82,13 +87,78 @@ fn pages(plan: &LaunchPlan) -> Vec<IgvmDirectiveHeader> {
     list
 }
 
+/// The pages and CPUs of a dump, of which nothing but the files is known.
+fn dumped(dump: &Dump) -> Vec<IgvmDirectiveHeader> {
+    let mut list = Vec::new();
+    for entry in dump.entries() {
+        let (data_type, unmeasured) = match entry.kind.as_str() {
+            "vmsa" => {
+                list.push(dumped_cpu(entry.gpa, &entry.bytes, list.len()));
+                continue;
+            }
+            "normal" | "zero" | "measured" => (IgvmPageDataType::NORMAL, false),
+            "unmeasured" | "added" => (IgvmPageDataType::NORMAL, true),
+            "secrets" => (IgvmPageDataType::SECRETS, false),
+            "cpuid" => (IgvmPageDataType::CPUID_DATA, false),
+            other => panic!("unknown kind {other}"),
+        };
+        for (gpa, page) in (entry.gpa..).step_by(4096).zip(entry.bytes.chunks(4096)) {
+            list.push(IgvmDirectiveHeader::PageData {
+                gpa,
+                compatibility_mask: MASK,
+                flags: IgvmPageDataFlags::new().with_unmeasured(unmeasured),
+                data_type,
+                data: page.to_vec(),
+            });
+        }
+    }
+    list
+}
+
+fn dumped_cpu(gpa: u64, page: &[u8], index: usize) -> IgvmDirectiveHeader {
+    let (vmsa, rest) = SevVmsa::read_from_prefix(page).unwrap();
+    assert!(rest.iter().all(|byte| *byte == 0), "igvm measures zeros there");
+    let vp_index = u16::try_from(index).unwrap();
+    IgvmDirectiveHeader::SnpVpContext { gpa, compatibility_mask: MASK, vp_index, vmsa: Box::new(vmsa) }
+}
+
+fn snp(policy: Policy, directives: &[IgvmDirectiveHeader]) -> [u8; 48] {
+    let policy = IgvmInitializationHeader::GuestPolicy { policy: policy.bits(), compatibility_mask: MASK };
+    generate_snp_measurement(&[policy], directives, MASK).unwrap()
+}
+
+/// Measures the dumps of the real guest for this technology; without any, says so.
+fn each_dump(tee: &str, measure: impl Fn(&[IgvmDirectiveHeader]) -> [u8; 48]) {
+    let dumps = match dumps::of(tee) {
+        Ok(dumps) => dumps,
+        Err(why) => {
+            let name = std::thread::current().name().unwrap_or("?").to_owned();
+            let _ = writeln!(std::io::stderr(), "NOT RUN HERE {name}: {why}");
+            return;
+        }
+    };
+    assert_eq!(dumps.iter().map(|dump| dump.vcpus).collect::<Vec<_>>(), fixture::VCPUS.map(u64::from));
+    for dump in dumps {
+        let digits: String = measure(&dumped(&dump)).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, dump.measurement, "{tee} with {} vCPUs", dump.vcpus);
+    }
+}
+
+#[test]
+fn igvm_measures_the_real_guest_as_nacre_measure_does() {
+    each_dump("snp", |directives| snp(Policy::default(), directives));
+}
+
+#[test]
+fn igvm_measures_the_real_tdx_guest_as_nacre_measure_does() {
+    each_dump("tdx", |directives| generate_tdx_measurement(directives, MASK).unwrap());
+}
+
 #[test]
 fn igvm_measures_what_we_measure() {
     for vcpus in fixture::VCPUS {
         let plan = fixture::plan(vcpus);
-        let policy =
-            IgvmInitializationHeader::GuestPolicy { policy: plan.policy().bits(), compatibility_mask: MASK };
-        let foreign = generate_snp_measurement(&[policy], &directives(&plan), MASK).unwrap();
+        let foreign = snp(plan.policy(), &directives(&plan));
         assert_eq!(foreign, plan.measurement().0, "{vcpus} vCPUs");
     }
 }

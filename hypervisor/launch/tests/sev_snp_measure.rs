@@ -3,6 +3,8 @@
 //!
 //! The package is fetched once into the cache. Where that is not possible, each test says so by its name.
 
+#[path = "foreign/dumps.rs"]
+mod dumps;
 mod fixture;
 #[path = "foreign/package.rs"]
 mod package;
@@ -13,6 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use dumps::Dump;
 use nacre_launch::{IdBlock, IdKey, Policy, SignedIdBlock, dump};
 use package::Python;
 use report::{Outcome, Report};
@@ -25,6 +28,10 @@ fn main() -> ExitCode {
             with_python(&python, |python| measures_as_we_do(python, vcpus))
         });
     }
+    report.test("measures_the_real_guest_as_nacre_measure_does", || match dumps::of("snp") {
+        Ok(dumps) => with_python(&python, |python| measures_dumps(python, &dumps)),
+        Err(reason) => Outcome::Ignored(reason),
+    });
     report.test("makes_the_id_block_that_we_make", || with_python(&python, makes_the_same_id_block));
     report.finish()
 }
@@ -42,6 +49,14 @@ fn measures_as_we_do(python: &Python, vcpus: u32) -> Result<(), String> {
     dump::write(&plan, folder.path()).map_err(text)?;
     let foreign = python.run("recompute.py", &[folder.path()])?;
     same(foreign.trim(), &plan.measurement().to_string())
+}
+
+fn measures_dumps(python: &Python, dumps: &[Dump]) -> Result<(), String> {
+    same(dumps.iter().map(|dump| dump.vcpus).collect::<Vec<_>>(), fixture::VCPUS.map(u64::from).to_vec())?;
+    dumps.iter().try_for_each(|dump| {
+        let foreign = python.run("recompute.py", &[&dump.folder])?;
+        same(foreign.trim(), dump.measurement.as_str()).map_err(|why| format!("{} vCPUs: {why}", dump.vcpus))
+    })
 }
 
 fn makes_the_same_id_block(python: &Python) -> Result<(), String> {

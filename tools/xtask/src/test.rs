@@ -5,6 +5,7 @@ mod cri;
 mod headers;
 mod inside;
 mod nodes;
+mod plans;
 mod summary;
 
 use std::process::ExitCode;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::Command;
 
-use super::headers;
 use super::summary::{Outcome, Summary};
+use super::{headers, plans};
 use crate::cache;
 use crate::command;
 use crate::error::{self, Error};
@@ -32,6 +32,15 @@ pub fn unit_tests(summary: &mut Summary, filter: Option<&str>, note: &Note) -> R
         }
         // The test that needs them says that it did not run.
         Err(why) => eprintln!("no kernel headers: {}", error::chain(&why)),
+    }
+    if plans::wanted(filter) {
+        match plans::dump() {
+            Ok(folder) => {
+                test.env("NACRE_PLANS", folder);
+            }
+            // The tests that need them say that they did not run.
+            Err(why) => eprintln!("no plans of the real guest: {}", error::chain(&why)),
+        }
     }
     let mut report = Report::default();
     let ended = command::run_watched("test-unit", &mut test, |line| {

@@ -6,6 +6,7 @@ mod headers;
 mod inside;
 mod nodes;
 mod plans;
+mod platform;
 mod summary;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ pub struct Arguments {
 enum Part {
     /// Only pods through CRI, on both containerds, with runc and nacre.
     Cri(cri::Arguments),
+    /// Only containers, on this machine itself and with SEV-SNP; refused with what is missing where there is none.
+    Snp(platform::Arguments),
 }
 
 /// Runs the checks. The last line is `N passed, N failed, N skipped`.
@@ -69,8 +72,11 @@ enum Part {
 /// What keeps the checks from running; a check that fails is part of the summary.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
-    if let Some(Part::Cri(only)) = &arguments.part {
-        cri::tests(&mut summary, only);
+    if let Some(part) = &arguments.part {
+        match part {
+            Part::Cri(only) => cri::tests(&mut summary, only),
+            Part::Snp(only) => platform::tests(&mut summary, only)?,
+        }
         println!("{summary}");
         return Ok(if summary.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }

@@ -8,6 +8,7 @@
 //! number that it sees; it never ends the VMM.
 
 mod conversions;
+mod kernel;
 mod map;
 
 use std::fmt;
@@ -19,6 +20,10 @@ use nacre_stage0_abi::{AddressRange, PAGE_SIZE};
 use nix::errno::Errno;
 
 pub use conversions::{Asked, ENCRYPTED, FAULT_PRIVATE, Hypercall, MAP_GPA_RANGE};
+pub use kernel::{
+    Capability, KvmMemory, MemoryKernel, Region, add_region, add_regions, enable, errno, exit_on_conversions,
+    missing, offers,
+};
 pub use map::PrivateMap;
 
 use crate::unsafe_private;
@@ -169,5 +174,7 @@ impl SharedMemory for Awaited {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

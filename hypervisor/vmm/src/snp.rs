@@ -15,40 +15,24 @@ use std::sync::Arc;
 
 use kvm_bindings::{
     kvm_sev_init, kvm_sev_snp_launch_finish, kvm_sev_snp_launch_start, kvm_sev_snp_launch_update,
-    kvm_userspace_memory_region2,
 };
 use nacre_launch::{LaunchPlan, PageKind, PageRange};
-use nacre_stage0_abi::AddressRange;
 use nacre_stage0_abi::snp::CpuidPage;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use cpuid_page::{CpuidError, adjust as adjust_cpuid, build as build_cpuid_page};
-pub use kernel::{Capability, Command, Kernel, SevError};
-pub use kvm::{
-    Kvm as KvmKernel, KvmAttributes, check as check_host, create as create_vm, create_guest_memfd,
-    exit_on_hypercalls, offers,
-};
+pub use kernel::{Command, Kernel, SevError};
+pub use kvm::{Kvm as KvmKernel, check as check_host, create as create_vm};
 pub use refusal::{FirmwareStatus, Missing, SnpError};
 pub use termination::termination;
 
-use crate::private::PrivateRegion;
+use crate::private::{self, PrivateRegion, Region};
 
-/// `KVM_HC_MAP_GPA_RANGE` as a bit of `KVM_CAP_EXIT_HYPERCALL`.
-const EXIT_MAP_GPA_RANGE: u64 = 1 << crate::private::MAP_GPA_RANGE;
 /// The GHCB protocol's second version, the first with SEV-SNP.
 const GHCB_VERSION: u16 = 2;
 /// A signal or a busy firmware may interrupt a command: more often is no accident.
 const MOST_RETRIES: u32 = 100;
-
-/// A range of RAM, or the place of stage0's image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Region {
-    /// The guest's addresses.
-    pub range: AddressRange,
-    /// Where the shared side is in this process.
-    pub shared_address: u64,
-}
 
 /// The machine is an SEV-SNP guest without memory.
 #[derive(Debug)]
@@ -96,18 +80,12 @@ impl<K: Kernel> Launch<K, Initialised> {
     /// # Errors
     /// The kernel lacks something, or the firmware has no room for another guest.
     pub fn begin(kernel: Arc<K>) -> Result<Self, SnpError> {
-        let missing: Vec<Missing> = Capability::NEEDED
-            .into_iter()
-            .filter(|capability| kernel.capability(*capability) & capability.bits() != capability.bits())
-            .map(Missing::Capability)
-            .collect();
+        let missing: Vec<Missing> =
+            private::missing(kernel.memory()).into_iter().map(Missing::Capability).collect();
         if !missing.is_empty() {
             return Err(SnpError::Missing(missing));
         }
-        // Without it KVM answers each of the guest's conversions with an error.
-        kernel
-            .exit_on_hypercalls(EXIT_MAP_GPA_RANGE)
-            .map_err(|errno| SnpError::Kernel("KVM_ENABLE_CAP", errno))?;
+        private::exit_on_conversions(kernel.memory()).map_err(kernel_failed)?;
         let init = kvm_sev_init { ghcb_version: GHCB_VERSION, ..Default::default() };
         kernel.sev(Command::Init2(&init)).map_err(SnpError::init)?;
         Ok(Self { kernel, state: Initialised })
@@ -119,38 +97,13 @@ impl<K: Kernel> Launch<K, Initialised> {
     /// The kernel refuses.
     pub fn add_memory(self, regions: &[Region]) -> Result<Launch<K, WithMemory>, SnpError> {
         let kernel = self.kernel;
-        let mut private = Vec::with_capacity(regions.len());
-        for (region, slot) in regions.iter().zip(0..) {
-            private.push(add_region(&*kernel, slot, region)?);
-        }
-        Ok(Launch { kernel, state: WithMemory { regions: private } })
+        let regions = private::add_regions(kernel.memory(), regions).map_err(kernel_failed)?;
+        Ok(Launch { kernel, state: WithMemory { regions } })
     }
 }
 
-/// Makes a region of memory with a private and a shared side, the private one in use.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn add_region<K: Kernel>(kernel: &K, slot: u32, region: &Region) -> Result<PrivateRegion, SnpError> {
-    use std::os::fd::AsRawFd;
-    let failed = |request| move |errno| SnpError::Kernel(request, errno);
-    let range = region.range;
-    let private = kernel.create_guest_memfd(range.len()).map_err(failed("KVM_CREATE_GUEST_MEMFD"))?;
-    let descriptor =
-        u32::try_from(private.as_raw_fd()).map_err(|_| SnpError::Kernel("open", Errno::EBADF))?;
-    let description = kvm_userspace_memory_region2 {
-        slot,
-        flags: kvm_bindings::KVM_MEM_GUEST_MEMFD,
-        guest_phys_addr: range.start(),
-        memory_size: range.len(),
-        userspace_addr: region.shared_address,
-        guest_memfd_offset: 0,
-        guest_memfd: descriptor,
-        ..Default::default()
-    };
-    kernel.set_region(&description).map_err(failed("KVM_SET_USER_MEMORY_REGION2"))?;
-    kernel.set_private(range, true).map_err(failed("KVM_SET_MEMORY_ATTRIBUTES"))?;
-    Ok(PrivateRegion { range, shared_address: region.shared_address, private })
+fn kernel_failed((request, errno): (&'static str, Errno)) -> SnpError {
+    SnpError::Kernel(request, errno)
 }
 
 impl<K: Kernel> Launch<K, WithMemory> {

@@ -11,9 +11,9 @@ use crate::cpu;
 use crate::machine::MachineError;
 use crate::measured::{MeasuredFiles, Placed, Planned};
 use crate::memory::GuestMemory;
-use crate::private::PrivateMemory;
+use crate::private::{KvmMemory, PrivateMemory};
 use crate::simulated::{Identity, SoftwareProcessor};
-use crate::snp::{self, KvmAttributes, KvmKernel, Launch, Launched, WithCpus};
+use crate::snp::{self, KvmKernel, Launch, Launched, WithCpus};
 use crate::unsafe_kernel;
 use crate::wired::{Cpus, failed};
 
@@ -135,7 +135,7 @@ fn launch_snp(
     };
     let page = snp::build_cpuid_page(&cpuid)?;
     let Launched { regions, cpus } = launch.measure(&planned.plan, &page)?.finish(&planned.plan)?;
-    let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmAttributes(Arc::clone(vm)))));
+    let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmMemory(Arc::clone(vm)))));
     Ok(Ready { cpus, placed, private: Some(private), attester: None })
 }
 

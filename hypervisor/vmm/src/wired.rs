@@ -12,7 +12,8 @@ use crate::devices::{Devices, MmioBus};
 use crate::machine::MachineError;
 use crate::measured::{MeasuredError, Placed};
 use crate::memory::GuestMemory;
-use crate::snp::{self, KvmKernel, Launch, Region, WithCpus};
+use crate::private::Region;
+use crate::snp::{self, KvmKernel, Launch, WithCpus};
 use crate::unsafe_mapping::Mapping;
 use crate::{layout, unsafe_kernel};
 

@@ -14,5 +14,5 @@ pub use cases::CASES;
 /// Why the cases can't run here, if they can't.
 pub fn missing(kvm: &Kvm) -> Option<String> {
     let why = "KVM offers no software-protected machines: use `cargo xtask node up --kernel protected`";
-    (!nacre_vmm::snp::offers(kvm, KVM_X86_SW_PROTECTED_VM)).then(|| why.to_owned())
+    (!nacre_vmm::private::offers(kvm, KVM_X86_SW_PROTECTED_VM)).then(|| why.to_owned())
 }

@@ -2,23 +2,21 @@
 //! (Linux 6.12, `arch/x86/kvm/svm/sev.c`; SEV-SNP firmware ABI 56860, section 8).
 
 use std::collections::BTreeMap;
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
 use std::sync::Mutex;
 
-use kvm_bindings::kvm_userspace_memory_region2;
 use nacre_launch::{CpuState, LaunchDigest, Measurement, PageKind, SignedIdBlock};
 use nacre_stage0_abi::AddressRange;
 use nacre_stage0_abi::snp::CpuidPage;
 use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::{Capability, Command, Kernel, SevError};
+use super::{Command, Kernel, SevError};
 use crate::cpu::CpuError;
-use crate::private::{Attributes, PrivateMap};
+use crate::private::Capability;
+use crate::private::model::{MemoryModel, read};
 
 const NOT_ASKED: u32 = u32::MAX;
 
@@ -49,10 +47,7 @@ pub struct Finished {
 
 #[derive(Debug, Default)]
 struct State {
-    hypercalls: u64,
     initialised: bool,
-    regions: Vec<AddressRange>,
-    private: PrivateMap,
     cpus: Vec<Option<CpuState>>,
     policy: Option<u64>,
     digest: Option<LaunchDigest>,
@@ -64,6 +59,7 @@ struct State {
 /// The machine.
 #[derive(Debug, Default)]
 pub struct Model {
+    memory: MemoryModel,
     wishes: Mutex<Wishes>,
     state: Mutex<State>,
 }
@@ -78,7 +74,8 @@ fn firmware(status: u32) -> SevError {
 
 impl Model {
     pub fn new(wishes: Wishes) -> Self {
-        Self { wishes: Mutex::new(wishes), ..Self::default() }
+        let memory = MemoryModel::without(wishes.lacks);
+        Self { memory, wishes: Mutex::new(wishes), ..Self::default() }
     }
 
     pub fn finished(&self) -> Option<Finished> {
@@ -91,7 +88,7 @@ impl Model {
     }
 
     pub fn hypercalls(&self) -> u64 {
-        self.state.lock().unwrap().hypercalls
+        self.memory.hypercalls()
     }
 
     /// The pages that are assigned, with their type.
@@ -100,29 +97,12 @@ impl Model {
     }
 }
 
-impl Attributes for Model {
-    fn set_private(&self, range: AddressRange, private: bool) -> Result<(), Errno> {
-        if !range.is_page_aligned() {
-            return Err(Errno::EINVAL);
-        }
-        self.state.lock().unwrap().private.set(range, private);
-        Ok(())
-    }
-}
-
 impl Kernel for Model {
     type Cpu = usize;
+    type Memory = MemoryModel;
 
-    fn capability(&self, capability: Capability) -> u64 {
-        if self.wishes.lock().unwrap().lacks == Some(capability) { 0 } else { capability.bits() | 1 }
-    }
-
-    fn exit_on_hypercalls(&self, mask: u64) -> Result<(), Errno> {
-        if mask & !(1 << 12) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        self.state.lock().unwrap().hypercalls = mask;
-        Ok(())
+    fn memory(&self) -> &MemoryModel {
+        &self.memory
     }
 
     fn sev(&self, command: Command<'_>) -> Result<(), SevError> {
@@ -169,33 +149,10 @@ impl Kernel for Model {
                 if !wishes.interruptions.is_empty() {
                     return Err(wishes.interruptions.remove(0));
                 }
-                state.update(update, &wishes)
+                state.update(update, &self.memory, &wishes)
             }
             Command::LaunchFinish(finish) => state.finish(finish),
         }
-    }
-
-    fn create_guest_memfd(&self, size: u64) -> Result<OwnedFd, Errno> {
-        if size == 0 || !size.is_multiple_of(4096) {
-            return Err(Errno::EINVAL);
-        }
-        let file = std::fs::File::from(memfd_create(c"guest", MFdFlags::MFD_CLOEXEC)?);
-        file.set_len(size).map_err(|_| Errno::ENOMEM)?;
-        Ok(file.into())
-    }
-
-    fn set_region(&self, region: &kvm_userspace_memory_region2) -> Result<(), Errno> {
-        let range = AddressRange::new(region.guest_phys_addr, region.memory_size).ok_or(Errno::EINVAL)?;
-        let aligned = range.is_page_aligned() && region.userspace_addr.is_multiple_of(4096);
-        if !aligned || region.flags != kvm_bindings::KVM_MEM_GUEST_MEMFD || region.guest_memfd_offset != 0 {
-            return Err(Errno::EINVAL);
-        }
-        let mut state = self.state.lock().unwrap();
-        if state.regions.iter().any(|other| other.overlaps(range)) {
-            return Err(Errno::EEXIST);
-        }
-        state.regions.push(range);
-        Ok(())
     }
 
     fn create_cpu(&self, id: u8) -> Result<usize, CpuError> {
@@ -218,6 +175,7 @@ impl State {
     fn update(
         &mut self,
         update: &mut kvm_bindings::kvm_sev_snp_launch_update,
+        memory: &MemoryModel,
         wishes: &Wishes,
     ) -> Result<(), SevError> {
         let invalid = kernel(Errno::EINVAL);
@@ -236,12 +194,16 @@ impl State {
             return Err(invalid);
         }
         let range = update.gfn_start.checked_mul(4096).and_then(|start| AddressRange::new(start, update.len));
-        let range =
-            range.filter(|range| self.regions.iter().any(|region| region.contains(*range))).ok_or(invalid)?;
+        let range = range.filter(|range| memory.has(*range)).ok_or(invalid)?;
         let mut done = 0;
         while update.len > 0 && (wishes.batch == 0 || done < wishes.batch) {
             let gpa = range.start() + done as u64 * 4096;
-            if let Err(error) = self.update_page(gpa, update.uaddr, kind, wishes) {
+            let taken = if memory.is_private(gpa) {
+                self.update_page(gpa, update.uaddr, kind, wishes)
+            } else {
+                Err(invalid)
+            };
+            if let Err(error) = taken {
                 // Progress hides the failure; the next call meets it.
                 return if done == 0 { Err(error) } else { Ok(()) };
             }
@@ -256,11 +218,6 @@ impl State {
     }
 
     fn update_page(&mut self, gpa: u64, uaddr: u64, kind: PageKind, wishes: &Wishes) -> Result<(), SevError> {
-        let page = AddressRange::new(gpa, 4096).unwrap();
-        // `any` of a single page is all of it.
-        if !self.private.any(page) {
-            return Err(kernel(Errno::EINVAL));
-        }
         if self.assigned.contains_key(&(gpa >> 12)) {
             return Err(SevError { errno: Errno::EIO, firmware: NOT_ASKED });
         }
@@ -312,14 +269,6 @@ impl State {
         self.finished = Some(Finished { measurement, host_data, id_block });
         Ok(())
     }
-}
-
-fn read<const N: usize>(address: u64) -> [u8; N] {
-    let mut bytes = [0; N];
-    let remote = RemoteIoVec { base: usize::try_from(address).unwrap(), len: N };
-    let read = process_vm_readv(Pid::this(), &mut [IoSliceMut::new(&mut bytes)], &[remote]).unwrap();
-    assert_eq!(read, N);
-    bytes
 }
 
 fn write(address: u64, bytes: &[u8]) {

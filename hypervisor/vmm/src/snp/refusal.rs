@@ -6,8 +6,9 @@ use nacre_launch::Policy;
 use nix::errno::Errno;
 
 use super::cpuid_page::Difference;
-use super::kernel::{Capability, SevError};
+use super::kernel::SevError;
 use crate::cpu::CpuError;
+use crate::private::Capability;
 
 /// Why a launch ended.
 #[derive(Debug, thiserror::Error)]

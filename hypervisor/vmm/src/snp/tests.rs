@@ -1,29 +1,12 @@
 use nacre_launch::{CpuState, Guest, GuestFiles, HostData, IdBlock, IdKey, Measurement, Policy, Tee};
+use nacre_stage0_abi::AddressRange;
 use rstest::rstest;
 
 use super::model::{Model, Wishes, cpuid};
 use super::*;
-use crate::private::Attributes;
+use crate::measured::tests::kernel_file;
+use crate::private::{Attributes, Capability};
 use crate::unsafe_mapping::Mapping;
-
-/// A kernel of one page at 16 MiB.
-fn kernel_file() -> Vec<u8> {
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    for number in [16u64 << 20, 64] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(54, 0);
-    file.extend([56, 0, 1, 0]);
-    file.resize(64, 0);
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for number in [0x1000u64, 0, 16 << 20, 0x1000, 0x1000, 0x1000] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(0x2000, 0x90);
-    file
-}
 
 fn plan(vcpus: u32) -> LaunchPlan {
     let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
@@ -249,9 +232,9 @@ fn the_model_refuses_a_page_that_is_shared_or_was_added() {
     let (_mapping, update) = page();
     let add = || model.sev(Command::LaunchUpdate(&mut update.clone()));
     let range = AddressRange::new(0x1_0000, 0x1000).unwrap();
-    model.set_private(range, false).unwrap();
+    model.memory().set_private(range, false).unwrap();
     assert_eq!(add(), Err(error(Errno::EINVAL, u32::MAX)));
-    model.set_private(range, true).unwrap();
+    model.memory().set_private(range, true).unwrap();
     assert_eq!(add(), Ok(()));
     assert_eq!(add(), Err(error(Errno::EIO, u32::MAX)));
 }

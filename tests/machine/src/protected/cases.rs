@@ -174,6 +174,6 @@ fn about(what: &str, found: u64, wanted: u64) -> Result<(), Failure> {
 fn set_private(machine: &Machine, gpa: u64) -> Result<(), Failure> {
     use nacre_vmm::private::Attributes;
     let range = AddressRange::new(gpa, 0x1000).ok_or("no range")?;
-    let attributes = nacre_vmm::snp::KvmAttributes(machine.vm.clone());
+    let attributes = nacre_vmm::private::KvmMemory(machine.vm.clone());
     attributes.set_private(range, true).map_err(said("KVM_SET_MEMORY_ATTRIBUTES"))
 }

@@ -10,9 +10,8 @@ use nacre_stage0_abi::AddressRange;
 use nacre_vmm::cpu::{self, CpuModel, Exits};
 use nacre_vmm::devices::MmioBus;
 use nacre_vmm::ports::Ports;
-use nacre_vmm::private::{Asked, PrivateMemory};
+use nacre_vmm::private::{self, Asked, KvmMemory, PrivateMemory, Region};
 use nacre_vmm::reports::Reporter;
-use nacre_vmm::snp::{self, KvmAttributes, KvmKernel, Region};
 use nacre_vmm::unsafe_mapping::Mapping;
 
 use super::program::{END_STAGE, Program};
@@ -39,15 +38,15 @@ impl Machine {
     pub fn new(kvm: &Kvm, vcpus: u8) -> Result<Self, Failure> {
         let vm = kvm.create_vm_with_type(KVM_X86_SW_PROTECTED_VM.into()).map_err(said("KVM_CREATE_VM"))?;
         let vm = Arc::new(vm);
-        snp::exit_on_hypercalls(&vm, 1 << 12).map_err(said("KVM_CAP_EXIT_HYPERCALL"))?;
+        let kernel = KvmMemory(Arc::clone(&vm));
+        private::exit_on_conversions(&kernel).map_err(|(request, errno)| format!("{request}: {errno}"))?;
         vm.create_irq_chip().map_err(said("KVM_CREATE_IRQCHIP"))?;
         let shared = Mapping::zeros(usize::try_from(RAM).map_err(said("RAM"))?).map_err(said("mmap"))?;
         let range = AddressRange::new(0, RAM).ok_or("no RAM")?;
-        let kernel =
-            KvmKernel::new(Arc::clone(&vm), None, CpuModel::of_host(kvm, vcpus).map_err(said("CPUs"))?);
         let region = Region { range, shared_address: shared.address() };
-        let region = snp::add_region(&kernel, 0, &region).map_err(said("a region of memory"))?;
-        let memory = Arc::new(PrivateMemory::new(vec![region], Box::new(KvmAttributes(Arc::clone(&vm)))));
+        let region = private::add_region(&kernel, 0, &region)
+            .map_err(|(request, errno)| format!("{request}: {errno}"))?;
+        let memory = Arc::new(PrivateMemory::new(vec![region], Box::new(kernel)));
         let window = Mapping::zeros(4096).map_err(said("mmap"))?;
         nacre_vmm::add_mapping(&vm, 1, WINDOW, &window).map_err(said("the window"))?;
         let model = CpuModel::of_host(kvm, vcpus).map_err(said("CPUs"))?;

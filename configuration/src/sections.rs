@@ -2,8 +2,8 @@
 
 use crate::schema::{SectionDoc, section};
 use crate::values::{
-    AbsolutePath, Count, HostDataSource, KernelParameters, Kibibytes, LogLevel, Mebibytes, OptionalPath,
-    Seconds, SnpPolicy, Steps, Tee,
+    AbsolutePath, Count, HostDataSource, Irqchip, KernelParameters, Kibibytes, LogLevel, Mebibytes,
+    OptionalPath, Seconds, SnpPolicy, Steps, Tee,
 };
 
 /// Everything that can be configured; what is not in a file has its default.
@@ -76,6 +76,9 @@ section! {
         /// The technology that keeps the VM from its host. "simulated" starts a VM as "snp" does, on any machine, with a
         /// software model of the security processor. It is for tests and never confidential.
         tee: Tee = Tee::None,
+        /// Who has the VM's interrupt controllers: "kernel", KVM all of them, or "split", KVM those of the CPUs and the VMM
+        /// the IOAPIC. A "tdx" VM has them split whatever this says.
+        irqchip: Irqchip = Irqchip::Kernel,
         /// CPUs of a VM whose pod has no CPU limit.
         default_vcpus: Count<1, 64> = Count(1),
         /// The most CPUs that a VM gets, whatever its pod's limit.

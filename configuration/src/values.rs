@@ -1,6 +1,7 @@
 //! The types of values. Each refuses what is not allowed when it is read, so that holders need no second check.
 
 mod bounded;
+mod irqchip;
 mod kernel_parameters;
 mod log_level;
 mod path;
@@ -9,6 +10,7 @@ mod steps;
 mod tee;
 
 pub use bounded::{Count, Kibibytes, Mebibytes, OutOfRange, Seconds};
+pub use irqchip::Irqchip;
 pub use kernel_parameters::{KernelParameters, KernelParametersError};
 pub use log_level::LogLevel;
 pub use path::{AbsolutePath, OptionalPath, PathError};

@@ -15,7 +15,7 @@ mod tee;
 pub use channel::{Channel, ChannelError};
 pub use event::{Event, Moment, StopReason};
 pub use request::{
-    Backing, ConsoleConfig, DiskConfig, Extent, FileIndex, NetConfig, Request, VmConfig, VsockConfig,
+    Backing, ConsoleConfig, DiskConfig, Extent, FileIndex, Irqchip, NetConfig, Request, VmConfig, VsockConfig,
 };
 pub use tee::{IdBlockFiles, TeeConfig, TeePlatform};
 

@@ -53,6 +53,8 @@ pub struct VmConfig {
     pub initrd: FileIndex,
     /// Appended to the VMM's own kernel command line.
     pub kernel_parameters: String,
+    /// Who has its interrupt controllers.
+    pub irqchip: Irqchip,
     /// How it starts if it is measured; `None` starts the kernel directly.
     pub tee: Option<TeeConfig>,
     /// The guest's `/dev/vda`, `/dev/vdb`, … in this order.
@@ -63,6 +65,17 @@ pub struct VmConfig {
     pub vsock: VsockConfig,
     /// The guest kernel's messages.
     pub console: ConsoleConfig,
+}
+
+/// Who has a machine's interrupt controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Irqchip {
+    /// KVM.
+    #[default]
+    Kernel,
+    /// KVM the local APICs, the VMM the IOAPIC. Intel TDX has nothing else.
+    Split,
 }
 
 /// A virtio block device.

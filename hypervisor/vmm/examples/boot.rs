@@ -14,8 +14,8 @@ use std::process::{Child, Command, ExitCode};
 
 use clap::Parser;
 use nacre_control::{
-    Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, Event, Extent, FileIndex, Moment, Request,
-    StopReason, TeeConfig, TeePlatform, VmConfig, VsockConfig,
+    Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, Event, Extent, FileIndex, Irqchip, Moment,
+    Request, StopReason, TeeConfig, TeePlatform, VmConfig, VsockConfig,
 };
 use nacre_vmm::reports::moment;
 
@@ -32,6 +32,9 @@ struct Args {
     /// Start by a launch plan with this stage0, in the simulated platform.
     #[arg(long)]
     stage0: Option<PathBuf>,
+    /// Serve the IOAPIC in the VMM.
+    #[arg(long)]
+    split_irqchip: bool,
     #[arg(long, default_value_t = 1)]
     vcpus: u8,
     #[arg(long, default_value_t = 256)]
@@ -231,6 +234,7 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
         kernel,
         initrd,
         kernel_parameters: args.append.clone(),
+        irqchip: if args.split_irqchip { Irqchip::Split } else { Irqchip::Kernel },
         tee,
         disks,
         nets: Vec::new(),

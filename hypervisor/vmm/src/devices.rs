@@ -23,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
 use crate::attester;
 use crate::files::{Files, FilesError};
+use crate::irqchip::IoApic;
 use crate::memory::GuestMemory;
 use crate::reports::{Report, Reporter, moment};
 
@@ -142,11 +143,11 @@ impl Devices {
     }
 
     /// Lets KVM deliver the devices' interrupts and take the driver's doorbells without leaving the kernel.
-    /// Gives the registers for the CPUs' other accesses.
+    /// Gives the registers for the CPUs' other accesses, with the IOAPIC's where it is ours.
     ///
     /// # Errors
     /// KVM refuses.
-    pub fn connect(&mut self, vm: &VmFd) -> Result<MmioBus, DeviceError> {
+    pub fn connect(&mut self, vm: &VmFd, ioapic: Option<IoApic>) -> Result<MmioBus, DeviceError> {
         let mut devices = Vec::with_capacity(self.slots.len());
         for slot in self.slots.drain(..) {
             let failed =
@@ -158,7 +159,7 @@ impl Devices {
             }
             devices.push(slot.mmio);
         }
-        Ok(MmioBus { devices })
+        Ok(MmioBus { devices, ioapic })
     }
 }
 
@@ -254,6 +255,7 @@ impl Builder<'_> {
 #[derive(Debug, Default)]
 pub struct MmioBus {
     devices: Vec<MmioDevice>,
+    ioapic: Option<IoApic>,
 }
 
 /// Where an access goes.
@@ -262,6 +264,8 @@ enum Target<'a> {
     Device(&'a MmioDevice, u64),
     /// To a place that a device could have.
     Vacant(u64),
+    /// To a register of the IOAPIC.
+    IoApic(&'a IoApic, u64),
     /// Elsewhere.
     Nothing,
 }
@@ -272,14 +276,17 @@ impl MmioBus {
         match self.find(address) {
             Target::Device(device, offset) => device.read(offset, data),
             Target::Vacant(offset) => read_vacant(offset, data),
+            Target::IoApic(ioapic, offset) => ioapic.read(offset, data),
             Target::Nothing => data.fill(0xff),
         }
     }
 
     /// The guest writes; where there is nothing the write is lost.
     pub fn write(&self, address: u64, data: &[u8]) {
-        if let Target::Device(device, offset) = self.find(address) {
-            device.write(offset, data);
+        match self.find(address) {
+            Target::Device(device, offset) => device.write(offset, data),
+            Target::IoApic(ioapic, offset) => ioapic.write(offset, data),
+            Target::Vacant(_) | Target::Nothing => {}
         }
     }
 
@@ -289,7 +296,10 @@ impl MmioBus {
         match usize::try_from(number).ok().and_then(|number| self.devices.get(number)) {
             Some(device) => Target::Device(device, offset),
             None if number < u64::from(devices::MOST) => Target::Vacant(offset),
-            None => Target::Nothing,
+            None => match (&self.ioapic, IoApic::offset(address)) {
+                (Some(ioapic), Some(offset)) => Target::IoApic(ioapic, offset),
+                _ => Target::Nothing,
+            },
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod boot;
 pub mod cpu;
 pub mod devices;
 pub mod files;
+pub mod irqchip;
 pub mod layout;
 pub mod machine;
 pub mod measured;

@@ -27,7 +27,7 @@ use crate::simulated::{AllShared, SoftwareProcessorError};
 use crate::snp::{self, CpuidError, SnpError};
 use crate::start::{Prepared, Ready, Source};
 use crate::unsafe_kernel;
-use crate::wired::{Kind, Wired};
+use crate::wired::{Kind, Wired, Wishes};
 
 /// The most virtual CPUs of a machine.
 pub const MAX_VCPUS: u8 = 64;
@@ -162,7 +162,8 @@ impl Machine {
                 .name("images".to_owned())
                 .spawn_scoped(scope, prepare)
                 .map_err(|error| MachineError::Thread("images".to_owned(), error))?;
-            let wired = Wired::new(&kvm, kind, &memory, &mut devices, config.vcpus);
+            let wishes = Wishes { kind, irqchip: config.irqchip, vcpus: config.vcpus, reporter };
+            let wired = Wired::new(&kvm, wishes, &memory, &mut devices);
             let prepared = preparing.join().map_err(|_| MachineError::Panicked)?;
             Ok::<_, MachineError>((prepared, wired))
         })?;

@@ -4,15 +4,18 @@ use std::fs::File;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use nacre_control::Irqchip;
 use nacre_stage0_abi::{AddressRange, layout as stage0_layout};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::cpu::{CpuError, CpuModel};
 use crate::devices::{Devices, MmioBus};
+use crate::irqchip::{self, IoApic};
 use crate::machine::MachineError;
 use crate::measured::{MeasuredError, Placed};
 use crate::memory::GuestMemory;
 use crate::private::Region;
+use crate::reports::Reporter;
 use crate::snp::{self, KvmKernel, Launch, WithCpus};
 use crate::unsafe_mapping::Mapping;
 use crate::{layout, unsafe_kernel};
@@ -26,6 +29,15 @@ pub(crate) enum Kind {
     Ordinary,
     /// An SEV-SNP guest; the descriptor is the security processor's device.
     Snp(Option<File>),
+}
+
+/// What a machine should be, beside its memory and devices.
+#[derive(Debug)]
+pub(crate) struct Wishes<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) irqchip: Irqchip,
+    pub(crate) vcpus: u8,
+    pub(crate) reporter: &'a Reporter,
 }
 
 /// A machine with its CPUs, which have no state yet.
@@ -46,17 +58,18 @@ pub(crate) enum Cpus {
 impl Wired {
     pub(crate) fn new(
         kvm: &Kvm,
-        kind: Kind,
+        wishes: Wishes<'_>,
         memory: &GuestMemory,
         devices: &mut Devices,
-        vcpus: u8,
     ) -> Result<Self, MachineError> {
         if kvm.get_api_version() != KVM_API_VERSION {
             return Err(MachineError::NotKvm);
         }
+        let Wishes { kind, irqchip, vcpus, reporter } = wishes;
+        let interrupts = |vm: &Arc<VmFd>| add_interrupts(vm, irqchip, reporter);
         match kind {
-            Kind::Ordinary => Self::ordinary(kvm, memory, devices, vcpus),
-            Kind::Snp(sev) => Self::snp(kvm, sev, memory, devices, vcpus),
+            Kind::Ordinary => Self::ordinary(kvm, memory, devices, vcpus, interrupts),
+            Kind::Snp(sev) => Self::snp(kvm, sev, memory, devices, vcpus, interrupts),
         }
     }
 
@@ -65,17 +78,18 @@ impl Wired {
         memory: &GuestMemory,
         devices: &mut Devices,
         vcpus: u8,
+        interrupts: impl Fn(&Arc<VmFd>) -> Result<Option<IoApic>, MachineError>,
     ) -> Result<Self, MachineError> {
-        let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
-        add_interrupts(&vm)?;
+        let vm = Arc::new(kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?);
+        let ioapic = interrupts(&vm)?;
         for (region, slot) in memory.iter().zip(0..) {
             unsafe_kernel::add_memory(&vm, slot, region.start_addr().0, region)
                 .map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        let bus = Arc::new(devices.connect(&vm)?);
+        let bus = Arc::new(devices.connect(&vm, ioapic)?);
         let model = CpuModel::of_host(kvm, vcpus)?;
         let cpus = (0..vcpus).map(|id| model.create(&vm, id)).collect::<Result<_, CpuError>>()?;
-        Ok(Self { vm: Arc::new(vm), bus, cpus: Cpus::Ordinary(cpus) })
+        Ok(Self { vm, bus, cpus: Cpus::Ordinary(cpus) })
     }
 
     fn snp(
@@ -84,12 +98,13 @@ impl Wired {
         memory: &GuestMemory,
         devices: &mut Devices,
         vcpus: u8,
+        interrupts: impl Fn(&Arc<VmFd>) -> Result<Option<IoApic>, MachineError>,
     ) -> Result<Self, MachineError> {
         let vm = Arc::new(snp::create_vm(kvm)?);
         let model = CpuModel::of_host(kvm, vcpus)?.for_snp();
         let kernel = Arc::new(KvmKernel::new(Arc::clone(&vm), sev, model));
         let launch = Launch::begin(kernel)?;
-        add_interrupts(&vm)?;
+        let ioapic = interrupts(&vm)?;
         let image = Placed {
             gpa: stage0_layout::IMAGE_END - stage0_layout::IMAGE_LIMIT,
             mapping: Mapping::zeros(usize::try_from(stage0_layout::IMAGE_LIMIT).unwrap_or(usize::MAX))
@@ -105,16 +120,20 @@ impl Wired {
         let range = AddressRange::new(image.gpa, image.mapping.size());
         regions.extend(range.map(|range| Region { range, shared_address: image.mapping.address() }));
         let launch = launch.add_memory(&regions)?;
-        let bus = Arc::new(devices.connect(&vm)?);
+        let bus = Arc::new(devices.connect(&vm, ioapic)?);
         let launch = launch.create_cpus(vcpus)?;
         Ok(Self { vm, bus, cpus: Cpus::Snp(Box::new(launch), image) })
     }
 }
 
-/// Interrupt controllers in the kernel, whatever the kind of machine.
-fn add_interrupts(vm: &VmFd) -> Result<(), MachineError> {
+/// Interrupt controllers, and KVM's own three pages. An IOAPIC that is ours comes back.
+fn add_interrupts(
+    vm: &Arc<VmFd>,
+    irqchip: Irqchip,
+    reporter: &Reporter,
+) -> Result<Option<IoApic>, MachineError> {
     vm.set_tss_address(layout::KVM_TSS).map_err(failed("KVM_SET_TSS_ADDR"))?;
-    vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP"))
+    irqchip::create(vm, irqchip, reporter)
 }
 
 pub(crate) fn failed(request: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nacre_control::{
-    CONTROL_FD, Channel, ConsoleConfig, Event, FileIndex, Request, StopReason, VmConfig, VsockConfig,
+    CONTROL_FD, Channel, ConsoleConfig, Event, FileIndex, Irqchip, Request, StopReason, VmConfig, VsockConfig,
 };
 use rstest::rstest;
 
@@ -48,6 +48,7 @@ fn config() -> VmConfig {
         kernel: FileIndex(1),
         initrd: FileIndex(2),
         kernel_parameters: String::new(),
+        irqchip: Irqchip::Kernel,
         tee: None,
         disks: Vec::new(),
         nets: Vec::new(),

@@ -8,7 +8,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
-use nacre_control::{ConsoleConfig, FileIndex, Moment, TeeConfig, TeePlatform, VmConfig, VsockConfig};
+use nacre_control::{
+    ConsoleConfig, FileIndex, Irqchip, Moment, TeeConfig, TeePlatform, VmConfig, VsockConfig,
+};
 use nacre_vmm::files::Files;
 use nacre_vmm::machine::Machine;
 use nacre_vmm::measured::Planned;
@@ -76,6 +78,7 @@ pub fn start(
         kernel: FileIndex(1),
         initrd: FileIndex(2),
         kernel_parameters: String::new(),
+        irqchip: Irqchip::Kernel,
         tee: (way == Way::Simulated).then_some(tee),
         disks: Vec::new(),
         nets: Vec::new(),

@@ -7,11 +7,14 @@ use serde_json::Value;
 use super::Test;
 use crate::context::Context;
 use crate::disturbance;
-use crate::failure::{Failure, Outcome, check, equal, wrong};
+use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
 
 pub const TESTS: &[Test] = &[
     Test::new("own-kernel", "the container's kernel is not the node's", own_kernel).only_nacre(),
     Test::new("several-cpus", "a container with two CPUs sees two", several_cpus).only_nacre(),
+    Test::new("split-irqchip", "with the IOAPIC in the VMM, two CPUs and all devices", split_irqchip)
+        .only_nacre()
+        .alone(),
     Test::new("listening-agent", "an agent that only listens, as Kata's, is dialled", listening_agent)
         .only_nacre()
         .alone(),
@@ -31,6 +34,32 @@ fn own_kernel(context: &Context) -> Outcome {
 fn several_cpus(context: &Context) -> Outcome {
     let container = context.container("a").flags(&["--cpu-quota", "200000", "--cpu-period", "100000"]);
     container.script("grep -c ^processor /proc/cpuinfo").run()?.wrote("2\n").map(|_| ())
+}
+
+/// The root file system is a disk, the output goes through the socket device, and random numbers and the console have
+/// devices of their own: all of them interrupt.
+fn split_irqchip(context: &Context) -> Outcome {
+    let script = "grep -c ^processor /proc/cpuinfo; cat /proc/interrupts";
+    let flags = ["--cpu-quota", "200000", "--cpu-period", "100000"];
+    let interrupts = |name| {
+        Ok::<_, Failure>(context.container(name).flags(&flags).script(script).run()?.exited(0)?.stdout)
+    };
+    // KVM brings the old PIC along, which a kernel finds and chains to its IOAPIC; where the VMM has the IOAPIC there is
+    // none.
+    let kernel = interrupts("a")?;
+    contains("interrupts of a machine whose IOAPIC is KVM's", &kernel, "XT-PIC")?;
+    let _configuration = disturbance::configuration("[vm]\nirqchip = \"split\"\n")?;
+    let split = interrupts("b")?;
+    check(!split.contains("XT-PIC"), || format!("there is a PIC: {split}"))?;
+    check(split.starts_with("2\n"), || format!("not two CPUs: {split}"))?;
+    // Number, one count for each CPU, controller, pin and trigger, device.
+    let interrupted = |line: &&str| {
+        let counts = line.split_whitespace().skip(1).take(2).filter_map(|count| count.parse::<u64>().ok());
+        line.contains("virtio") && line.contains("IO-APIC") && counts.sum::<u64>() > 0
+    };
+    let busy = |text: &str| text.lines().filter(interrupted).count();
+    equal("devices that interrupted", busy(&split), busy(&kernel))?;
+    check(busy(&split) >= 3, || format!("too few devices interrupted: {split}"))
 }
 
 fn listening_agent(context: &Context) -> Outcome {

@@ -1,4 +1,4 @@
-use nacre_control::{ConsoleConfig, Extent, FileIndex, VsockConfig};
+use nacre_control::{ConsoleConfig, Extent, FileIndex, Irqchip, VsockConfig};
 use slog::{Discard, Logger, o};
 
 use super::*;
@@ -17,6 +17,7 @@ fn config(disks: usize) -> VmConfig {
         kernel: FileIndex(9),
         initrd: FileIndex(9),
         kernel_parameters: String::new(),
+        irqchip: Irqchip::Kernel,
         tee: None,
         disks,
         nets: Vec::new(),
@@ -50,7 +51,7 @@ fn devices_are_where_the_command_line_says_in_a_fixed_order() {
     assert_eq!(places.last(), Some(&(0xD000_4000, 9)));
     assert_eq!((devices.disks.len(), devices.disk_workers.len(), devices.other_workers.len()), (2, 2, 3));
 
-    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect() };
+    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect(), ioapic: None };
     // The magic value and the device id: block, block, socket, random numbers, console (virtio 1.2, 4.2.2 and 5).
     let ids: Vec<u32> = places.iter().map(|(address, _)| read(&bus, address + 8)).collect();
     assert_eq!(ids, [2, 2, 19, 4, 3]);
@@ -60,7 +61,7 @@ fn devices_are_where_the_command_line_says_in_a_fixed_order() {
 #[test]
 fn an_access_beside_the_devices_does_nothing() {
     let devices = devices(&config(0)).unwrap();
-    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect() };
+    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect(), ioapic: None };
     for address in [0, 0xCFFF_FFFF, 0xD001_3000, 0xFEC0_0000, u64::MAX] {
         bus.write(address, &[1, 2, 3, 4]);
         assert_eq!(read(&bus, address), u32::MAX);
@@ -70,7 +71,7 @@ fn an_access_beside_the_devices_does_nothing() {
 #[test]
 fn a_place_without_a_device_is_a_placeholder() {
     let devices = devices(&config(0)).unwrap();
-    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect() };
+    let bus = MmioBus { devices: devices.slots.into_iter().map(|slot| slot.mmio).collect(), ioapic: None };
     for place in [0xD000_3000, 0xD001_2000] {
         // Magic value, version, device id (virtio 1.2, 4.2.2).
         assert_eq!([0, 4, 8].map(|register| read(&bus, place + register)), [0x7472_6976, 2, 0]);

@@ -7,10 +7,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nacre_configuration::Configuration;
+use nacre_configuration::{Configuration, values};
 use nacre_control::{
-    Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, FileIndex, NetConfig, Request, VmConfig,
-    VsockConfig,
+    Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, FileIndex, Irqchip, NetConfig, Request,
+    VmConfig, VsockConfig,
 };
 use nacre_protocol::AGENT_PORT;
 
@@ -33,6 +33,7 @@ pub struct Plan<'a> {
     listener: UnixListener,
     console: Option<File>,
     interfaces: &'a [Interface],
+    irqchip: Irqchip,
     tee: Option<Tee>,
 }
 
@@ -72,6 +73,10 @@ impl<'a> Plan<'a> {
             listener,
             console: console.map(|path| open("the console's file", path, &append)).transpose()?,
             interfaces,
+            irqchip: match configuration.vm.irqchip {
+                values::Irqchip::Kernel => Irqchip::Kernel,
+                values::Irqchip::Split => Irqchip::Split,
+            },
             tee,
         })
     }
@@ -90,6 +95,7 @@ impl<'a> Plan<'a> {
             kernel: add(self.kernel.as_fd()),
             initrd: add(self.initrd.as_fd()),
             kernel_parameters: self.parameters.clone(),
+            irqchip: self.irqchip,
             tee: self.tee.as_ref().map(|tee| tee.config(&mut add)),
             // Empty at first: layers come by GrowDisk while the guest boots.
             disks: vec![

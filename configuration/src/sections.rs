@@ -3,7 +3,7 @@
 use crate::schema::{SectionDoc, section};
 use crate::values::{
     AbsolutePath, Count, HostDataSource, Irqchip, KernelParameters, Kibibytes, LogLevel, Mebibytes,
-    OptionalPath, Seconds, SnpPolicy, Steps, Tee,
+    OptionalPath, QuoteService, Seconds, SnpPolicy, Steps, Tee,
 };
 
 /// Everything that can be configured; what is not in a file has its default.
@@ -115,6 +115,8 @@ section! {
         /// The key with which the simulated platform signs reports, as `nacre keys` makes it. Without the file there are no
         /// reports.
         simulated_key: AbsolutePath = AbsolutePath::known("/var/lib/nacre/simulated/vcek.key"),
+        /// The host's quoting service for Intel TDX, Intel's QGS. Without one a guest has no quotes.
+        quote_service: QuoteService = QuoteService::known("/var/run/tdx-qgs/qgs.socket"),
         /// Where the 32 bytes of host data come from, which are in the guest's reports and not in its measurement.
         host_data: HostDataSource = HostDataSource::None,
     }

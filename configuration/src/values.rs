@@ -6,6 +6,7 @@ mod kernel_parameters;
 mod log_level;
 mod path;
 mod policy;
+mod quote_service;
 mod steps;
 mod tee;
 
@@ -15,5 +16,6 @@ pub use kernel_parameters::{KernelParameters, KernelParametersError};
 pub use log_level::LogLevel;
 pub use path::{AbsolutePath, OptionalPath, PathError};
 pub use policy::{SnpPolicy, SnpPolicyError};
+pub use quote_service::{QuoteService, QuoteServiceError};
 pub use steps::{Steps, StepsError};
 pub use tee::{HostDataSource, Tee};

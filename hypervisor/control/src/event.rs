@@ -97,6 +97,14 @@ pub enum StopReason {
         /// In words.
         why: String,
     },
+    /// The guest of a confidential machine reported that it can't go on.
+    #[error("the guest reported a fatal error, code {code:#x}: {message}")]
+    Fatal {
+        /// Its code.
+        code: u32,
+        /// Its words, made printable.
+        message: String,
+    },
     /// [`crate::Request::Stop`], the shim's death, or SIGTERM.
     #[error("the VMM was told to stop ({by})")]
     Requested {

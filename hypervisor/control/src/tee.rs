@@ -44,6 +44,26 @@ pub enum TeePlatform {
         /// The opened `/dev/sev`; `None` where the host has none, which the VMM names among what else is missing.
         sev: Option<FileIndex>,
     },
+    /// Intel TDX.
+    Tdx {
+        /// Who makes quotes; `None` where the host has nobody.
+        quotes: Option<QuoteService>,
+    },
+}
+
+/// Where the host's quoting service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum QuoteService {
+    /// Its unix socket, opened as a path (`O_PATH`).
+    Socket(FileIndex),
+    /// An address on the virtual socket.
+    Vsock {
+        /// The context.
+        cid: u32,
+        /// The port.
+        port: u32,
+    },
 }
 
 impl TeePlatform {
@@ -53,6 +73,7 @@ impl TeePlatform {
         match self {
             Self::Simulated { .. } => "simulated",
             Self::Snp { .. } => "snp",
+            Self::Tdx { .. } => "tdx",
         }
     }
 }

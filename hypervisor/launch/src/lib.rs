@@ -48,7 +48,7 @@ pub use mrtd::{Mrtd, RuntimeMeasurements};
 pub use parts::{Part, PartKind};
 pub use plan::{
     HostData, LaunchPlan, Limits, Machine, Measurer, PageKind, PageRange, PlanError, Stage0Error,
-    Stage0Image, memory_of,
+    Stage0Image, TDX_SHARED_BIT, memory_of,
 };
 pub use policy::{Policy, PolicyError};
 pub use vcpus::{VcpuCounts, VcpusError};

@@ -23,7 +23,7 @@ pub use stage0::{Stage0Error, Stage0Image};
 const SNP_ENCRYPTION_BIT: u32 = 51;
 
 /// A TDX guest with 48 bits of guest-physical address, which every processor with TDX can give.
-const TDX_SHARED_BIT: u32 = 47;
+pub const TDX_SHARED_BIT: u32 = 47;
 
 /// What the plan must know of the machine beside its memory's content. All of it is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]

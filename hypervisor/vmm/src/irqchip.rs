@@ -30,7 +30,9 @@ pub fn create(vm: &Arc<VmFd>, irqchip: Irqchip, reporter: &Reporter) -> Result<O
     match irqchip {
         Irqchip::Kernel => vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP")).map(|()| None),
         Irqchip::Split => {
-            split(vm).map_err(|errno| kvm_ioctls::Error::new(errno as i32)).map_err(failed("KVM_CAP_SPLIT_IRQCHIP"))?;
+            split(vm)
+                .map_err(|errno| kvm_ioctls::Error::new(errno as i32))
+                .map_err(failed("KVM_CAP_SPLIT_IRQCHIP"))?;
             Ok(Some(IoApic::new(Arc::clone(vm), reporter.clone())))
         }
     }

@@ -30,9 +30,11 @@ pub mod simulated;
 pub mod snp;
 mod start;
 pub mod supervise;
+pub mod tdx;
 mod unsafe_kernel;
 pub mod unsafe_mapping;
 mod unsafe_private;
+mod unsafe_tdx;
 mod wired;
 
 pub use unsafe_kernel::add_mapping;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread;
 
 use kvm_ioctls::{VcpuFd, VmFd};
-use nacre_control::{Moment, StopReason, TeeConfig, TeePlatform, VmConfig};
+use nacre_control::{Moment, QuoteService, StopReason, TeeConfig, TeePlatform, VmConfig};
 use nacre_devices::block::BlockHandle;
 use nacre_devices::console::ConsoleTail;
 use nacre_devices::{EventFd, EventLoop, SharedMemory, Worker};
-use nacre_launch::{command_line, devices as places};
+use nacre_launch::{HostData, command_line, devices as places};
 use nacre_stage0_abi::AddressRange;
 
 use crate::attester::{self, Attester};
@@ -26,6 +26,7 @@ use crate::reports::{Report, Reporter, moment};
 use crate::simulated::{AllShared, SoftwareProcessorError};
 use crate::snp::{self, CpuidError, SnpError};
 use crate::start::{Prepared, Ready, Source};
+use crate::tdx::{self, Identity, QuoteSource, Quotes, Service, TdxError};
 use crate::unsafe_kernel;
 use crate::wired::{Kind, Wired, Wishes};
 
@@ -68,6 +69,9 @@ pub enum MachineError {
     /// SEV-SNP.
     #[error(transparent)]
     Snp(#[from] SnpError),
+    /// Intel TDX.
+    #[error(transparent)]
+    Tdx(#[from] TdxError),
     /// The CPUID page.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
@@ -148,6 +152,13 @@ impl Machine {
                 snp::check_host(&kvm, sev.as_ref())?;
                 (Kind::Snp(sev), Some(awaited.clone()))
             }
+            Some(TeeConfig { platform: TeePlatform::Tdx { quotes }, host_data, .. }) => {
+                tdx::check_host(&kvm)?;
+                let service = quotes.map(|quotes| quote_service(quotes, &mut files)).transpose()?;
+                let quotes = Quotes::new(Arc::clone(&memory), awaited.clone(), service, log.clone());
+                let identity = Identity::of(HostData(*host_data));
+                (Kind::Tdx(identity, Arc::new(quotes)), Some(awaited.clone()))
+            }
         };
         let mut devices = Devices::new(config, &mut files, &memory, confidential, reporter, log)?;
         let source = match &config.tee {
@@ -171,7 +182,7 @@ impl Machine {
         let (prepared, moment_placed) = prepared?;
         moments.push(moment_placed);
         let stage0 = matches!(prepared, Prepared::Measured(_));
-        let Ready { cpus, placed, private, attester } = prepared.launch(&vm, cpus, &memory)?;
+        let Ready { cpus, placed, private, attester, requests } = prepared.launch(&vm, cpus, &memory)?;
         if let Some(private) = &private {
             awaited.arrived(Arc::clone(private));
         }
@@ -183,7 +194,7 @@ impl Machine {
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
         let ports = Arc::new(Ports::new(reporter.clone(), stage0));
         let conversions = private.as_ref().map(|private| Arc::new(Asked::new(Arc::clone(private))));
-        let exits = Exits { ports, bus, conversions };
+        let exits = Exits { ports, bus, conversions, requests: requests.map(Arc::new) };
         let helpers = cpus.len().saturating_sub(1);
         for (vcpu, id) in cpus.into_iter().zip(0..) {
             let prefault = shares(private.as_deref(), id, helpers);
@@ -235,6 +246,13 @@ fn boot_source(config: &VmConfig, files: &mut Files, devices: u32) -> Result<Boo
     })
 }
 
+fn quote_service(quotes: QuoteService, files: &mut Files) -> Result<Box<dyn QuoteSource>, FilesError> {
+    Ok(Box::new(match quotes {
+        QuoteService::Socket(file) => Service::Socket(files.take(file, "the quoting service's socket")?),
+        QuoteService::Vsock { cid, port } => Service::Vsock { cid, port },
+    }))
+}
+
 /// Serves `workers` on a thread. What comes back ends it.
 fn start_devices(
     name: &'static str,
@@ -276,7 +294,7 @@ fn start_cpu(
         }
         // KVM before 6.11 can't; it is for speed only.
         let _ = prefault.into_iter().try_for_each(|range| cpu::prefault(&vcpu, range));
-        reporter.send(Report::Ended(cpu::run(vcpu, &exits)));
+        reporter.send(Report::Ended(cpu::run(vcpu, id, &exits)));
     };
     let thread = thread::Builder::new().name(name.clone()).spawn(run);
     thread.map(drop).map_err(|error| MachineError::Thread(name, error))

@@ -95,7 +95,7 @@ impl MeasuredFiles {
         };
         let report_key = match tee.platform {
             TeePlatform::Simulated { key } => key,
-            TeePlatform::Snp { .. } => None,
+            TeePlatform::Snp { .. } | TeePlatform::Tdx { .. } => None,
         };
         let report_key = report_key.map(|key| files.take_file(key, "the key for reports")).transpose()?;
         Ok(Self {
@@ -121,6 +121,7 @@ impl MeasuredFiles {
         let tee = match self.platform {
             TeePlatform::Simulated { .. } => Tee::Simulated,
             TeePlatform::Snp { .. } => Tee::Snp,
+            TeePlatform::Tdx { .. } => Tee::Tdx,
         };
         let (stage0, kernel) = (read(&self.stage0, "stage0")?, read(&self.kernel, "the guest kernel")?);
         let initrd = read(&self.initrd, "the initrd")?;

@@ -14,8 +14,9 @@ use crate::memory::GuestMemory;
 use crate::private::{KvmMemory, PrivateMemory};
 use crate::simulated::{Identity, SoftwareProcessor};
 use crate::snp::{self, KvmKernel, Launch, Launched, WithCpus};
+use crate::tdx::{self, Interrupt, Requests};
 use crate::unsafe_kernel;
-use crate::wired::{Cpus, failed};
+use crate::wired::{Cpus, TrustDomain, failed};
 
 /// What a machine starts from, as files.
 pub(crate) enum Source {
@@ -60,6 +61,8 @@ pub(crate) struct Ready {
     pub(crate) private: Option<Arc<PrivateMemory>>,
     /// Who signs the guest's reports, where that is us.
     pub(crate) attester: Option<Arc<Attester>>,
+    /// What only a trust domain asks for.
+    pub(crate) requests: Option<Requests>,
 }
 
 impl Prepared {
@@ -75,18 +78,19 @@ impl Prepared {
                 if let Some(first) = cpus.first() {
                     cpu::start_at(first, placed.entry)?;
                 }
-                Ok(Ready { cpus, placed: Vec::new(), private: None, attester: None })
+                Ok(Ready { cpus, placed: Vec::new(), private: None, attester: None, requests: None })
             }
             (Self::Measured(planned), Cpus::Ordinary(cpus)) => {
                 let (placed, identity) = simulate(&planned, vm, memory, &cpus)?;
                 let Planned { plan, report_key, .. } = *planned;
                 let attester = Some(Arc::new(Attester::new(&identity, plan.id_block(), report_key)));
-                Ok(Ready { cpus, placed, private: None, attester })
+                Ok(Ready { cpus, placed, private: None, attester, requests: None })
             }
             (Self::Measured(planned), Cpus::Snp(launch, image)) => {
                 launch_snp(&planned, vm, *launch, image, memory)
             }
-            (Self::Direct(_), Cpus::Snp(..)) => Err(MachineError::Unmeasured),
+            (Self::Measured(planned), Cpus::Tdx(domain)) => launch_tdx(&planned, vm, *domain, memory),
+            (Self::Direct(_), Cpus::Snp(..) | Cpus::Tdx(_)) => Err(MachineError::Unmeasured),
         }
     }
 }
@@ -136,7 +140,35 @@ fn launch_snp(
     let page = snp::build_cpuid_page(&cpuid)?;
     let Launched { regions, cpus } = launch.measure(&planned.plan, &page)?.finish(&planned.plan)?;
     let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmMemory(Arc::clone(vm)))));
-    Ok(Ready { cpus, placed, private: Some(private), attester: None })
+    Ok(Ready { cpus, placed, private: Some(private), attester: None, requests: None })
+}
+
+/// Has the TDX module carry a plan out.
+fn launch_tdx(
+    planned: &Planned,
+    vm: &Arc<VmFd>,
+    domain: TrustDomain,
+    memory: &GuestMemory,
+) -> Result<Ready, MachineError> {
+    let TrustDomain { launch, image, quotes } = domain;
+    let mut placed = planned.window()?;
+    // RAM and the image have the first slots.
+    show(vm, &placed, memory.iter().count() + 1)?;
+    placed.push(image);
+    let tdx::Launched { regions, cpus, requests } = launch.measure(&planned.plan)?.finish()?;
+    let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmMemory(Arc::clone(vm)))));
+    let requests = Requests::new(quotes, requests, interrupt(Arc::clone(vm)));
+    Ok(Ready { cpus, placed, private: Some(private), attester: None, requests: Some(requests) })
+}
+
+/// Sends interrupts to CPUs as messages. One that KVM does not take is lost: the guest looks by itself, only later.
+fn interrupt(vm: Arc<VmFd>) -> Arc<Interrupt> {
+    const LOCAL_APICS: u32 = 0xfee0_0000;
+    Arc::new(move |cpu, vector| {
+        let address_lo = LOCAL_APICS | u32::from(cpu) << 12;
+        let message = kvm_bindings::kvm_msi { address_lo, data: vector.into(), ..Default::default() };
+        let _ = vm.signal_msi(message);
+    })
 }
 
 /// Shows mappings to the guest, from a slot on.

@@ -17,6 +17,7 @@ use crate::memory::GuestMemory;
 use crate::private::Region;
 use crate::reports::Reporter;
 use crate::snp::{self, KvmKernel, Launch, WithCpus};
+use crate::tdx::{self, Identity, Quotes};
 use crate::unsafe_mapping::Mapping;
 use crate::{layout, unsafe_kernel};
 
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Ordinary,
     /// An SEV-SNP guest; the descriptor is the security processor's device.
     Snp(Option<File>),
+    /// A trust domain of Intel TDX: what is said of it, and who makes its quotes.
+    Tdx(Identity, Arc<Quotes>),
 }
 
 /// What a machine should be, beside its memory and devices.
@@ -53,6 +56,16 @@ pub(crate) enum Cpus {
     Ordinary(Vec<VcpuFd>),
     /// Of an SEV-SNP guest, and the shared side of the place for stage0's image.
     Snp(Box<Launch<KvmKernel, WithCpus<VcpuFd>>>, Placed),
+    /// Of a trust domain.
+    Tdx(Box<TrustDomain>),
+}
+
+/// A trust domain that has its CPUs.
+pub(crate) struct TrustDomain {
+    pub(crate) launch: tdx::Launch<tdx::KvmKernel, tdx::WithCpus<VcpuFd>>,
+    /// The shared side of the place for stage0's image.
+    pub(crate) image: Placed,
+    pub(crate) quotes: Arc<Quotes>,
 }
 
 impl Wired {
@@ -70,6 +83,9 @@ impl Wired {
         match kind {
             Kind::Ordinary => Self::ordinary(kvm, memory, devices, vcpus, interrupts),
             Kind::Snp(sev) => Self::snp(kvm, sev, memory, devices, vcpus, interrupts),
+            Kind::Tdx(identity, quotes) => {
+                Self::tdx(kvm, &identity, quotes, memory, devices, vcpus, reporter)
+            }
         }
     }
 
@@ -105,25 +121,53 @@ impl Wired {
         let kernel = Arc::new(KvmKernel::new(Arc::clone(&vm), sev, model));
         let launch = Launch::begin(kernel)?;
         let ioapic = interrupts(&vm)?;
-        let image = Placed {
-            gpa: stage0_layout::IMAGE_END - stage0_layout::IMAGE_LIMIT,
-            mapping: Mapping::zeros(usize::try_from(stage0_layout::IMAGE_LIMIT).unwrap_or(usize::MAX))
-                .map_err(|errno| MeasuredError::Map("first code", errno))?,
-        };
-        let mut regions: Vec<Region> = memory
-            .iter()
-            .filter_map(|region| {
-                let range = AddressRange::new(region.start_addr().0, region.len())?;
-                Some(Region { range, shared_address: region.as_ptr() as u64 })
-            })
-            .collect();
-        let range = AddressRange::new(image.gpa, image.mapping.size());
-        regions.extend(range.map(|range| Region { range, shared_address: image.mapping.address() }));
+        let (image, regions) = two_sided(memory)?;
         let launch = launch.add_memory(&regions)?;
         let bus = Arc::new(devices.connect(&vm, ioapic)?);
         let launch = launch.create_cpus(vcpus)?;
         Ok(Self { vm, bus, cpus: Cpus::Snp(Box::new(launch), image) })
     }
+
+    fn tdx(
+        kvm: &Kvm,
+        identity: &Identity,
+        quotes: Arc<Quotes>,
+        memory: &GuestMemory,
+        devices: &mut Devices,
+        vcpus: u8,
+        reporter: &Reporter,
+    ) -> Result<Self, MachineError> {
+        let vm = Arc::new(tdx::create_vm(kvm)?);
+        let model = CpuModel::of_host(kvm, vcpus)?.for_tdx();
+        let kernel = Arc::new(tdx::KvmKernel::new(Arc::clone(&vm), model));
+        let launch = tdx::Launch::begin(kernel)?.initialise(identity, vcpus)?;
+        let (image, regions) = two_sided(memory)?;
+        let launch = launch.add_memory(&regions)?;
+        // The launch has split the interrupt controllers: TDX has nothing else.
+        let ioapic = IoApic::new(Arc::clone(&vm), reporter.clone());
+        let bus = Arc::new(devices.connect(&vm, Some(ioapic))?);
+        let launch = launch.create_cpus(vcpus)?;
+        Ok(Self { vm, bus, cpus: Cpus::Tdx(Box::new(TrustDomain { launch, image, quotes })) })
+    }
+}
+
+/// The place of stage0's image, which is no RAM, and all memory with two sides.
+fn two_sided(memory: &GuestMemory) -> Result<(Placed, Vec<Region>), MachineError> {
+    let image = Placed {
+        gpa: stage0_layout::IMAGE_END - stage0_layout::IMAGE_LIMIT,
+        mapping: Mapping::zeros(usize::try_from(stage0_layout::IMAGE_LIMIT).unwrap_or(usize::MAX))
+            .map_err(|errno| MeasuredError::Map("first code", errno))?,
+    };
+    let mut regions: Vec<Region> = memory
+        .iter()
+        .filter_map(|region| {
+            let range = AddressRange::new(region.start_addr().0, region.len())?;
+            Some(Region { range, shared_address: region.as_ptr() as u64 })
+        })
+        .collect();
+    let range = AddressRange::new(image.gpa, image.mapping.size());
+    regions.extend(range.map(|range| Region { range, shared_address: image.mapping.address() }));
+    Ok((image, regions))
 }
 
 /// Interrupt controllers, and KVM's own three pages. An IOAPIC that is ours comes back.

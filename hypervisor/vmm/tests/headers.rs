@@ -1,6 +1,6 @@
 //! Every structure and number that we give to KVM is what the kernel's own headers say: a small C program asks them.
 //!
-//! It needs headers of Linux 6.11 or later, Debian's package `linux-libc-dev` of a recent release: those in the folder that
+//! It needs headers of Linux 6.11 or later, for TDX of 6.16 or later, Debian's package `linux-libc-dev` of a recent release: those in the folder that
 //! `NACRE_KERNEL_HEADERS` names (`cargo xtask test` fetches them), or the system's.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -97,18 +97,82 @@ fn expected() -> BTreeMap<String, u64> {
     layouts.into_iter().chain(numbers).chain(own).chain(pages).collect()
 }
 
+/// The same for TDX, whose structures came with Linux 6.16. They are ours.
+fn expected_of_tdx() -> BTreeMap<String, u64> {
+    use nacre_vmm::tdx::abi;
+    let size = |structure: &str, size: usize| (format!("sizeof(struct {structure})"), size as u64);
+    let offset = |structure: &str, field: &str, offset: usize| {
+        (format!("offsetof(struct {structure}, {field})"), offset as u64)
+    };
+    let layouts = [
+        size("kvm_tdx_cmd", size_of::<abi::Command>()),
+        offset("kvm_tdx_cmd", "flags", offset_of!(abi::Command, flags)),
+        offset("kvm_tdx_cmd", "data", offset_of!(abi::Command, data)),
+        offset("kvm_tdx_cmd", "hw_error", offset_of!(abi::Command, hw_error)),
+        offset("kvm_tdx_capabilities", "supported_xfam", offset_of!(abi::Capabilities, supported_xfam)),
+        offset(
+            "kvm_tdx_capabilities",
+            "user_tdvmcallinfo_1_r11",
+            offset_of!(abi::Capabilities, user_tdvmcallinfo_1_r11),
+        ),
+        offset("kvm_tdx_capabilities", "cpuid", offset_of!(abi::Capabilities, nent)),
+        offset("kvm_tdx_capabilities", "cpuid.entries", size_of::<abi::Capabilities>()),
+        offset("kvm_tdx_init_vm", "xfam", offset_of!(abi::InitVm, xfam)),
+        offset("kvm_tdx_init_vm", "mrconfigid", offset_of!(abi::InitVm, mrconfigid)),
+        offset("kvm_tdx_init_vm", "mrowner", offset_of!(abi::InitVm, mrowner)),
+        offset("kvm_tdx_init_vm", "mrownerconfig", offset_of!(abi::InitVm, mrownerconfig)),
+        offset("kvm_tdx_init_vm", "reserved", offset_of!(abi::InitVm, reserved)),
+        offset("kvm_tdx_init_vm", "cpuid", offset_of!(abi::InitVm, nent)),
+        offset("kvm_tdx_init_vm", "cpuid.entries", size_of::<abi::InitVm>()),
+        size("kvm_cpuid_entry2", 40),
+        size("kvm_tdx_init_mem_region", size_of::<abi::MemRegion>()),
+        offset("kvm_tdx_init_mem_region", "gpa", offset_of!(abi::MemRegion, gpa)),
+        offset("kvm_tdx_init_mem_region", "nr_pages", offset_of!(abi::MemRegion, nr_pages)),
+    ];
+    let run = |field: &str| format!("offsetof(struct kvm_run, {field}) - offsetof(struct kvm_run, tdx)");
+    let word = |index: usize| (offset_of!(abi::Exit, words) + index * size_of::<u64>()) as u64;
+    let exits = [
+        (run("tdx.nr"), offset_of!(abi::Exit, nr) as u64),
+        (run("tdx.get_quote.ret"), word(0)),
+        (run("tdx.get_quote.gpa"), word(1)),
+        (run("tdx.get_quote.size"), word(2)),
+        (run("tdx.get_tdvmcall_info.leaf"), word(1)),
+        (run("tdx.get_tdvmcall_info.r11"), word(2)),
+        (run("tdx.get_tdvmcall_info.r14"), word(5)),
+        (run("tdx.setup_event_notify.vector"), word(1)),
+    ];
+    let numbers = [
+        ("KVM_X86_TDX_VM", u64::from(abi::VM_TYPE)),
+        ("KVM_CAP_X86_APIC_BUS_CYCLES_NS", u64::from(abi::CAP_APIC_BUS_CYCLES_NS)),
+        ("KVM_EXIT_TDX", u64::from(abi::EXIT_TDX)),
+        ("KVM_SYSTEM_EVENT_TDX_FATAL", u64::from(abi::EVENT_FATAL)),
+        ("KVM_TDX_CAPABILITIES", u64::from(abi::CAPABILITIES)),
+        ("KVM_TDX_INIT_VM", u64::from(abi::INIT_VM)),
+        ("KVM_TDX_INIT_VCPU", u64::from(abi::INIT_VCPU)),
+        ("KVM_TDX_INIT_MEM_REGION", u64::from(abi::INIT_MEM_REGION)),
+        ("KVM_TDX_FINALIZE_VM", u64::from(abi::FINALIZE_VM)),
+        ("KVM_TDX_GET_CPUID", u64::from(abi::GET_CPUID)),
+        ("KVM_TDX_MEASURE_MEMORY_REGION", u64::from(abi::MEASURE)),
+        ("KVM_MEMORY_ENCRYPT_OP", abi::MEMORY_ENCRYPT_OP),
+        ("KVM_GET_TSC_KHZ", abi::GET_TSC_KHZ),
+        ("KVM_SET_TSC_KHZ", abi::SET_TSC_KHZ),
+    ];
+    let numbers = numbers.into_iter().map(|(name, value)| (name.to_owned(), value));
+    layouts.into_iter().chain(exits).chain(numbers).collect()
+}
+
 /// The folder that has `linux/kvm.h`, and the one that has `asm/kvm.h`.
-fn headers() -> Result<[PathBuf; 2], String> {
+fn headers(since: &str, has: &str) -> Result<[PathBuf; 2], String> {
     let named = std::env::var_os("NACRE_KERNEL_HEADERS").map(PathBuf::from);
     let folder = named.unwrap_or_else(|| PathBuf::from("/usr/include"));
     let asm = folder.join("x86_64-linux-gnu");
     let text = fs::read_to_string(asm.join("asm/kvm.h")).unwrap_or_default();
-    if text.contains("KVM_SEV_SNP_LAUNCH_FINISH") {
+    if text.contains(has) {
         return Ok([folder, asm]);
     }
     let folder = folder.display();
     Err(format!(
-        "{folder} has no headers of Linux 6.11 or later (linux-libc-dev); `cargo xtask test` fetches them"
+        "{folder} has no headers of Linux {since} or later (linux-libc-dev); `cargo xtask test` fetches them"
     ))
 }
 
@@ -144,11 +208,10 @@ fn run(binary: &Path) -> String {
     String::from_utf8(Command::new(binary).output().unwrap().stdout).unwrap()
 }
 
-#[test]
-fn structures_and_numbers_are_those_of_the_kernels_headers() {
-    let expected = expected();
+/// What the headers say, unless there are none that are new enough.
+fn compare(expected: &BTreeMap<String, u64>, since: &str, has: &str) {
     let text = program(expected.keys().cloned());
-    let answer = match headers().and_then(|folders| ask(&folders, &text)) {
+    let answer = match headers(since, has).and_then(|folders| ask(&folders, &text)) {
         Ok(answer) => answer,
         Err(why) => {
             let name = std::thread::current().name().unwrap_or("?").to_owned();
@@ -163,6 +226,17 @@ fn structures_and_numbers_are_those_of_the_kernels_headers() {
             (name.to_owned(), value.parse().unwrap())
         })
         .collect();
-    assert_eq!(found, expected);
-    assert!(found.len() > 80, "{}", found.len());
+    assert_eq!(&found, expected);
+}
+
+#[test]
+fn structures_and_numbers_are_those_of_the_kernels_headers() {
+    let expected = expected();
+    assert!(expected.len() > 80, "{}", expected.len());
+    compare(&expected, "6.11", "KVM_SEV_SNP_LAUNCH_FINISH");
+}
+
+#[test]
+fn those_of_tdx_are_those_of_newer_headers() {
+    compare(&expected_of_tdx(), "6.16", "KVM_TDX_GET_CPUID");
 }

@@ -29,6 +29,9 @@ pub const TESTS: &[Test] = &[
     Test::new("tee-snp-refused", "an SEV-SNP pod on a host without it is refused at once", snp_refused)
         .only_nacre()
         .alone(),
+    Test::new("tee-tdx-refused", "an Intel TDX pod on a host without it is refused at once", tdx_refused)
+        .only_nacre()
+        .alone(),
 ];
 
 const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
@@ -130,17 +133,34 @@ fn snp_refused(context: &Context) -> Outcome {
     if Path::new("/dev/sev").exists() {
         return context.cannot_run("this host has SEV-SNP");
     }
+    refused(
+        context,
+        "snp",
+        &["SEV-SNP is not possible on this host", "/dev/sev can't be opened", "kvm_amd.sev_snp=1"],
+    )
+}
+
+fn tdx_refused(context: &Context) -> Outcome {
+    const PARAMETER: &str = "/sys/module/kvm_intel/parameters/tdx";
+    if fs::read_to_string(PARAMETER).is_ok_and(|value| value.trim() == "Y") {
+        return context.cannot_run("this host has Intel TDX");
+    }
+    refused(context, "tdx", &["Intel TDX is not possible on this host", "kvm_intel.tdx=1"])
+}
+
+/// A pod of this technology is refused at once, with these words.
+fn refused(context: &Context, tee: &str, words: &[&str]) -> Outcome {
     // What the same takes that starts no machine: most of it is containerd's and ctr's.
     let other = disturbance::configuration("[guest]\nkernel = \"/no/such/kernel\"\n")?;
     let began = Instant::now();
     context.container("a").command(&["true"]).run()?.exited(1)?;
     let least = began.elapsed();
     drop(other);
-    let _configuration = disturbance::configuration("[vm]\ntee = \"snp\"\n")?;
+    let _configuration = disturbance::configuration(&format!("[vm]\ntee = \"{tee}\"\n"))?;
     let began = Instant::now();
     let refused = context.container("b").command(&["true"]).run()?.exited(1)?;
     let took = began.elapsed().saturating_sub(least);
-    for part in ["SEV-SNP is not possible on this host", "/dev/sev can't be opened", "kvm_amd.sev_snp=1"] {
+    for part in words {
         contains("standard error", &refused.stderr, part)?;
     }
     // In an emulated node starting any process takes its time: there it is no more than all the rest.

@@ -43,11 +43,11 @@ pub fn need_version(name: &str, least: &str) -> Result<(), Error> {
             apt().args(["install", "--yes", "--no-install-recommends", name]),
         );
     }
-    let backports = Backports::fetch()?;
+    let backports = Suite::backports()?;
     let mut install = backports.apt();
-    install.args(["install", "--yes", "--no-install-recommends", "--target-release", &backports.suite, name]);
+    install.args(["install", "--yes", "--no-install-recommends", "--target-release", &backports.name, name]);
     command::run("apt-install-backports", &mut install)?;
-    let suite = backports.suite;
+    let suite = backports.name;
     match version(name) {
         Some(version) if reaches(&version, least) => Ok(()),
         other => Err(Error::Task(format!(
@@ -57,15 +57,15 @@ pub fn need_version(name: &str, least: &str) -> Result<(), Error> {
     }
 }
 
-/// Fetches a package of Debian's backports into `folder` without installing it, and returns its file.
+/// Fetches a package of a release of Debian's into `folder` without installing it, and returns its file.
 ///
 /// # Errors
 /// apt can't.
-pub fn fetch_backport(name: &str, folder: &Path) -> Result<PathBuf, Error> {
-    let backports = Backports::fetch()?;
-    let mut download = backports.apt();
+pub fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, Error> {
+    let suite = Suite::fetch(release, &[release])?;
+    let mut download = suite.apt();
     // apt would give the download to a user of its own, who can't write here.
-    download.args(["-o", "APT::Sandbox::User=root", "download", &format!("{name}/{}", backports.suite)]);
+    download.args(["-o", "APT::Sandbox::User=root", "download", name]);
     command::run("apt-download", download.current_dir(folder))?;
     let entries = fs::read_dir(folder).map_err(Error::file("can't read", folder))?;
     let mut files = entries.flatten().map(|entry| entry.path());
@@ -74,27 +74,33 @@ pub fn fetch_backport(name: &str, folder: &Path) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Task(format!("apt fetched no package {name}")))
 }
 
-/// Debian's backports for this machine's release, with lists of their own: the machine's apt does not know them.
-struct Backports {
-    suite: String,
+/// A suite of Debian's, with lists of its own: the machine's apt does not know it.
+struct Suite {
+    name: String,
     source: PathBuf,
     lists: PathBuf,
 }
 
-impl Backports {
-    fn fetch() -> Result<Self, Error> {
+impl Suite {
+    /// The backports for this machine's release.
+    fn backports() -> Result<Self, Error> {
         let main = debian::codename()?;
-        let suite = format!("{main}-backports");
+        let backports = format!("{main}-backports");
+        Self::fetch(&backports, &[&main, &backports])
+    }
+
+    /// The suite `name`, whose packages need those of `all`.
+    fn fetch(name: &str, all: &[&str]) -> Result<Self, Error> {
         let folder = cache::root().join("apt");
-        let lists = folder.join("lists");
+        let lists = folder.join("lists").join(name);
         fs::create_dir_all(&lists).map_err(Error::file("can't make the folder", &lists))?;
-        let source = folder.join("backports.list");
+        let source = folder.join(format!("{name}.list"));
         let archive = Archive::of_this_machine()?;
-        let content = format!("{}\n{}\n", archive.source(&main)?, archive.source(&suite)?);
-        fs::write(&source, content).map_err(Error::file("can't write", &source))?;
-        let backports = Self { suite, source, lists };
-        command::run("apt-update-backports", backports.apt().arg("update"))?;
-        Ok(backports)
+        let lines: Vec<String> = all.iter().map(|suite| archive.source(suite)).collect::<Result<_, _>>()?;
+        fs::write(&source, lines.join("\n") + "\n").map_err(Error::file("can't write", &source))?;
+        let suite = Self { name: name.to_owned(), source, lists };
+        command::run("apt-update-suite", suite.apt().arg("update"))?;
+        Ok(suite)
     }
 
     fn apt(&self) -> Command {

@@ -11,6 +11,13 @@ pub(super) struct Topology {
     pub(super) count: u8,
 }
 
+/// How fast it counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) tsc_khz: u32,
+    pub(super) apic_bus_khz: u32,
+}
+
 impl Topology {
     /// Bits of an APIC id that number a core.
     fn core_bits(self) -> u32 {
@@ -40,8 +47,6 @@ const ECX_TSC_DEADLINE: u32 = 1 << 24;
 const ECX_HYPERVISOR: u32 = 1 << 31;
 const EDX_MANY_THREADS: u32 = 1 << 28;
 const AMD_ECX_MANY_CORES: u32 = 1 << 1;
-/// KVM's emulated APIC bus runs at 1 GHz.
-const APIC_BUS_KHZ: u32 = 1_000_000;
 
 /// The table for one CPU.
 ///
@@ -50,7 +55,7 @@ const APIC_BUS_KHZ: u32 = 1_000_000;
 pub(super) fn for_guest(
     supported: &CpuId,
     topology: Topology,
-    tsc_khz: u32,
+    clocks: Clocks,
     deadline_timer: bool,
 ) -> Result<CpuId, vmm_sys_util::fam::Error> {
     let mut entries: Vec<kvm_cpuid_entry2> = supported
@@ -62,8 +67,8 @@ pub(super) fn for_guest(
     entries.extend(core_topology(topology));
     entries.push(kvm_cpuid_entry2 {
         function: LEAF_FREQUENCIES,
-        eax: tsc_khz,
-        ebx: APIC_BUS_KHZ,
+        eax: clocks.tsc_khz,
+        ebx: clocks.apic_bus_khz,
         ..Default::default()
     });
     CpuId::from_entries(&entries)
@@ -136,6 +141,8 @@ mod tests {
 
     use super::*;
 
+    const CLOCKS: Clocks = Clocks { tsc_khz: 2_500_000, apic_bus_khz: 1_000_000 };
+
     fn host() -> CpuId {
         let leaf = |function, eax, ebx| kvm_cpuid_entry2 { function, eax, ebx, ..Default::default() };
         CpuId::from_entries(&[
@@ -160,7 +167,7 @@ mod tests {
     #[case(3, 2, 2)]
     #[case(64, 63, 6)]
     fn every_leaf_agrees_on_the_topology(#[case] count: u8, #[case] id: u8, #[case] bits: u32) {
-        let table = for_guest(&host(), Topology { id, count }, 2_500_000, true).unwrap();
+        let table = for_guest(&host(), Topology { id, count }, CLOCKS, true).unwrap();
         let features = find(&table, 1, 0);
         assert_eq!(features.ebx, u32::from(id) << 24 | u32::from(count) << 16 | 0x0877);
         assert_eq!(features.ecx, ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR);
@@ -176,7 +183,7 @@ mod tests {
 
     #[test]
     fn frequencies_are_within_the_hypervisor_leaves() {
-        let table = for_guest(&host(), Topology { id: 0, count: 1 }, 2_500_000, false).unwrap();
+        let table = for_guest(&host(), Topology { id: 0, count: 1 }, CLOCKS, false).unwrap();
         assert_eq!(find(&table, 0x4000_0000, 0).eax, 0x4000_0010);
         assert_eq!(find(&table, 0x4000_0000, 0).ebx, 0x4b4d_564b);
         let frequencies = find(&table, 0x4000_0010, 0);

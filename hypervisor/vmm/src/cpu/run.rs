@@ -8,7 +8,7 @@ use nacre_control::StopReason;
 use crate::devices::MmioBus;
 use crate::ports::Ports;
 use crate::private::{Asked, Hypercall};
-use crate::{snp, unsafe_kernel};
+use crate::{snp, tdx, unsafe_kernel, unsafe_tdx};
 
 /// `KVM_SYSTEM_EVENT_*`
 const EVENT_SHUTDOWN: u32 = 1;
@@ -24,23 +24,25 @@ pub struct Exits {
     pub bus: Arc<MmioBus>,
     /// Conversions, if the guest has private memory.
     pub conversions: Option<Arc<Asked>>,
+    /// What only a trust domain asks for.
+    pub requests: Option<Arc<tdx::Requests>>,
 }
 
-/// Runs the CPU until something ends the machine.
-pub fn run(mut vcpu: VcpuFd, exits: &Exits) -> StopReason {
+/// Runs the CPU, whose number is `id`, until something ends the machine.
+pub fn run(mut vcpu: VcpuFd, id: u8, exits: &Exits) -> StopReason {
     loop {
-        if let Some(reason) = step(&mut vcpu, exits) {
+        if let Some(reason) = step(&mut vcpu, id, exits) {
             return reason;
         }
     }
 }
 
-fn step(vcpu: &mut VcpuFd, exits: &Exits) -> Option<StopReason> {
-    let Exits { ports, bus, conversions } = exits;
+fn step(vcpu: &mut VcpuFd, id: u8, exits: &Exits) -> Option<StopReason> {
+    let Exits { ports, bus, conversions, requests } = exits;
     let exit = match vcpu.run() {
         Ok(exit) => exit,
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
-        Err(error) => return Some(StopReason::Failed(format!("KVM_RUN failed: {error}"))),
+        Err(error) => return Some(StopReason::Failed(failed_run(error, requests.is_some()))),
     };
     match exit {
         VcpuExit::MmioRead(address, data) => bus.read(address, data),
@@ -75,7 +77,28 @@ fn step(vcpu: &mut VcpuFd, exits: &Exits) -> Option<StopReason> {
         VcpuExit::SystemEvent(EVENT_SEV_TERMINATION, data) => {
             return Some(snp::termination(data.first().copied().unwrap_or_default()));
         }
+        VcpuExit::SystemEvent(tdx::abi::EVENT_FATAL, registers) => return Some(tdx::fatal_error(registers)),
+        VcpuExit::Unsupported(tdx::abi::EXIT_TDX) => match requests {
+            Some(requests) => unsafe_tdx::serve_exit(vcpu, |exit| requests.serve(id, exit)),
+            None => {
+                return Some(StopReason::Failed(
+                    "a request of a trust domain, which the guest is not".into(),
+                ));
+            }
+        },
+        // An interrupt called a level, which the IOAPIC does not make.
+        VcpuExit::IoapicEoi(_) => {}
         other => return Some(StopReason::Failed(format!("unexpected exit from the guest: {other:?}"))),
     }
     None
+}
+
+fn failed_run(error: kvm_ioctls::Error, trust_domain: bool) -> String {
+    // With SEPT_VE_DISABLE there is no other answer to such a touch.
+    let why = if trust_domain && error.errno() == libc::EIO {
+        ": the guest touched a page that it had not accepted, or the TDX module failed"
+    } else {
+        ""
+    };
+    format!("KVM_RUN failed: {error}{why}")
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use nacre_configuration::values::Tee;
 use nacre_control::ChannelError;
 use ttrpc::Code;
 
@@ -24,9 +23,6 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
-    /// A technology that this version can't start.
-    #[error("vm.tee = \"{0}\" is not possible yet; \"none\", \"snp\" and \"simulated\" are")]
-    Unsupported(Tee),
     /// One half of an ID block.
     #[error("confidential.id_block and confidential.id_auth are needed together: set both or none")]
     IdBlockIncomplete,
@@ -75,9 +71,7 @@ impl VmmError {
     /// The code that containerd gets.
     pub fn code(&self) -> Code {
         match self {
-            Self::Open { .. } | Self::Spawn { .. } | Self::Unsupported(_) | Self::IdBlockIncomplete => {
-                Code::FAILED_PRECONDITION
-            }
+            Self::Open { .. } | Self::Spawn { .. } | Self::IdBlockIncomplete => Code::FAILED_PRECONDITION,
             Self::HostData => Code::INVALID_ARGUMENT,
             Self::NotReady { .. } => Code::DEADLINE_EXCEEDED,
             Self::Stopped(_) | Self::Channel(_) => Code::UNAVAILABLE,

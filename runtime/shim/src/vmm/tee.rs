@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nacre_configuration::Configuration;
 use nacre_configuration::values::{self, HostDataSource};
-use nacre_control::{FileIndex, IdBlockFiles, TeeConfig, TeePlatform};
+use nacre_control::{FileIndex, IdBlockFiles, QuoteService, TeeConfig, TeePlatform};
 
 use super::VmmError;
 use crate::annotations;
@@ -32,13 +33,44 @@ enum Platform {
     Simulated(Option<File>),
     /// Without a device the VMM says what else is missing.
     Snp(Option<File>),
+    /// Who makes quotes; without anybody there are none.
+    Tdx(Option<Quotes>),
+}
+
+#[derive(Debug)]
+enum Quotes {
+    /// A unix socket, as a path that the VMM need not name.
+    Socket(File),
+    Vsock {
+        cid: u32,
+        port: u32,
+    },
+}
+
+impl Quotes {
+    /// `None` where there is no such socket: a guest does without quotes until it asks for one.
+    fn new(service: &values::QuoteService) -> Option<Self> {
+        Some(match service {
+            values::QuoteService::Unix(path) => Self::Socket(
+                OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path.as_path()).ok()?,
+            ),
+            values::QuoteService::Vsock { cid, port } => Self::Vsock { cid: *cid, port: *port },
+        })
+    }
+
+    fn config<'a>(&'a self, add: &mut impl FnMut(BorrowedFd<'a>) -> FileIndex) -> QuoteService {
+        match self {
+            Self::Socket(path) => QuoteService::Socket(add(path.as_fd())),
+            Self::Vsock { cid, port } => QuoteService::Vsock { cid: *cid, port: *port },
+        }
+    }
 }
 
 impl Tee {
     /// What the configuration and the pod's annotations ask for; `None` for a machine without confidential memory.
     ///
     /// # Errors
-    /// A file that can't be opened, an annotation that is no host data, or a technology that is not there yet.
+    /// A file that can't be opened, an annotation that is no host data, or one half of an ID block.
     pub fn new(
         configuration: &Configuration,
         annotations: Option<&HashMap<String, String>>,
@@ -51,11 +83,13 @@ impl Tee {
             values::Tee::Snp => {
                 Platform::Snp(OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok())
             }
-            values::Tee::Tdx => return Err(VmmError::Unsupported(configuration.vm.tee)),
+            values::Tee::Tdx => Platform::Tdx(Quotes::new(&configuration.confidential.quote_service)),
         };
         let confidential = &configuration.confidential;
         let id_block = match (confidential.id_block.get(), confidential.id_auth.get()) {
             (None, None) => None,
+            // A block is for SEV-SNP's measurement; TDX has no firmware that would compare.
+            (Some(_), Some(_)) if configuration.vm.tee == values::Tee::Tdx => None,
             (Some(block), Some(authentication)) => {
                 Some((open("the ID block", block)?, open("the ID authentication", authentication)?))
             }
@@ -82,6 +116,9 @@ impl Tee {
                     TeePlatform::Simulated { key: key.as_ref().map(|key| add(key.as_fd())) }
                 }
                 Platform::Snp(sev) => TeePlatform::Snp { sev: sev.as_ref().map(|sev| add(sev.as_fd())) },
+                Platform::Tdx(quotes) => {
+                    TeePlatform::Tdx { quotes: quotes.as_ref().map(|quotes| quotes.config(add)) }
+                }
             },
             stage0: add(self.stage0.as_fd()),
             policy: self.policy,
@@ -134,6 +171,23 @@ mod tests {
         for wrong in ["", "0a", &"0a".repeat(33), &"+a".repeat(32), &"é".repeat(32)] {
             assert!(matches!(annotated(wrong), Err(VmmError::HostData)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_quoting_services_socket_is_handed_over_if_there_is_one() {
+        use std::os::unix::net::UnixListener;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("qgs.socket");
+        let service = values::QuoteService::try_from(format!("unix:{}", path.display())).unwrap();
+        assert!(Quotes::new(&service).is_none());
+        let _listener = UnixListener::bind(&path).unwrap();
+        let quotes = Quotes::new(&service).unwrap();
+        let mut files = 0;
+        let config = quotes.config(&mut |_| {
+            files += 1;
+            FileIndex(7)
+        });
+        assert_eq!((config, files), (QuoteService::Socket(FileIndex(7)), 1));
     }
 
     #[test]

@@ -84,11 +84,12 @@ impl Machine {
             ports: Arc::new(Ports::new(reporter, true)),
             bus: Arc::new(MmioBus::default()),
             conversions: Some(Arc::new(Asked::new(Arc::clone(&self.memory)))),
+            requests: None,
         };
         if self.cpus.is_empty() {
             return Err("there is no CPU".to_owned());
         }
-        Ok(cpu::run(self.cpus.remove(0), &exits))
+        Ok(cpu::run(self.cpus.remove(0), 0, &exits))
     }
 
     /// The word that the host sees at a guest's address.

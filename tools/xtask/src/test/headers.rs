@@ -1,4 +1,4 @@
-//! The kernel's headers for programs, of a release that is new enough for SEV-SNP: a unit test compares our structures with
+//! The kernel's headers for programs, of a release that is new enough for SEV-SNP and Intel TDX: a unit test compares our structures with
 //! them.
 
 use std::fs;
@@ -12,9 +12,11 @@ use crate::packages;
 
 const PACKAGE: &str = "linux-libc-dev";
 /// The first Linux that has all structures.
-const LEAST: &str = "6.11";
+const LEAST: &str = "6.16";
+/// A release of Debian that has it.
+const RELEASE: &str = "forky";
 
-/// The folder with the headers: the system's if they are new enough, else those of Debian's backports, in the cache.
+/// The folder with the headers: the system's if they are new enough, else those of a newer Debian, in the cache.
 ///
 /// # Errors
 /// There are none, or they can't be fetched.
@@ -23,7 +25,7 @@ pub fn folder() -> Result<PathBuf, Error> {
         return Ok("/usr/include".into());
     }
     let entry = cache::entry("kernel-headers", LEAST, |folder| {
-        let package = packages::fetch_backport(PACKAGE, folder)?;
+        let package = packages::fetch_from(RELEASE, PACKAGE, folder)?;
         let mut unpack = Command::new("dpkg-deb");
         unpack.arg("--extract").arg(&package).arg(folder.join("root"));
         command::run("kernel-headers", &mut unpack)?;

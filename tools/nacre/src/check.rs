@@ -9,6 +9,7 @@ mod kvm;
 mod pods;
 mod report;
 mod snp;
+mod tdx;
 mod tee;
 mod tools;
 mod unsafe_attributes;

@@ -74,10 +74,15 @@ impl Reader {
 
     /// What a process that is gone has sent.
     fn last_events(&self) -> Option<Stopped> {
-        while let Ok((event, files)) = self.channel.get_ref().receive() {
-            match event {
-                Event::Stopped { reason, console_tail } => return Some(Stopped { reason, console_tail }),
-                event => self.handle(event, files),
+        // One failure may be that of the request that it did not read.
+        let mut failures = 0;
+        while failures < 2 {
+            match self.channel.get_ref().receive() {
+                Ok((Event::Stopped { reason, console_tail }, _)) => {
+                    return Some(Stopped { reason, console_tail });
+                }
+                Ok((event, files)) => self.handle(event, files),
+                Err(_) => failures += 1,
             }
         }
         None
@@ -207,4 +212,37 @@ impl Errors {
 /// Takes an ended child's status; `None` if somebody else did.
 pub fn reap(pid: u32) -> Option<WaitStatus> {
     waitpid(Pid::from_raw(i32::try_from(pid).ok()?), None).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nacre_control::Request;
+    use slog::{Discard, o};
+
+    use super::*;
+
+    /// The VMM ended before it read a request: its socket tells that first, whoever asks.
+    #[tokio::test]
+    async fn a_reason_is_heard_behind_the_news_of_an_unread_request() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        super::super::set_nonblocking(&ours).unwrap();
+        ours.send(&Request::TellConsole, &[]).unwrap();
+        let reason = StopReason::Failed("no kernel".into());
+        theirs.send(&Event::Stopped { reason: reason.clone(), console_tail: String::new() }, &[]).unwrap();
+        drop(theirs);
+        let mut child = Command::new("true").spawn().unwrap();
+        let reader = Reader {
+            pid: child.id(),
+            process: Arc::new(PidFd::open(child.id()).unwrap()),
+            channel: Arc::new(watched::channel(ours).unwrap()),
+            shared: Arc::default(),
+            timeline: Arc::default(),
+            errors: None,
+            log: Logger::root(Discard, o!()),
+        };
+        assert_eq!(reader.last_events().unwrap().reason, reason);
+        assert!(child.wait().unwrap().success());
+    }
 }

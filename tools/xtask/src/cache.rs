@@ -4,7 +4,7 @@
 //! the entry is made from, so a stale entry can't be found.
 
 use std::cmp::Reverse;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -69,6 +69,23 @@ fn prune(home: &Path, prefix: &str, kept: usize) -> Result<(), Error> {
         fs::remove_dir_all(old).map_err(Error::file("can't remove", old))?;
     }
     Ok(())
+}
+
+/// A folder to build entries of a kind in, kept as long as the returned lock lives: one run at a time builds. It holds what a
+/// build that was stopped has left.
+///
+/// # Errors
+/// The cache can't be written.
+pub fn work(kind: &str) -> Result<(PathBuf, File), Error> {
+    let folder = root().join(kind).join(".work");
+    fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
+    let path = folder.with_extension("lock");
+    let lock = File::create(&path).map_err(Error::file("can't write", &path))?;
+    if lock.try_lock().is_err() {
+        eprintln!("another run builds such a {kind}; waiting for it");
+        lock.lock().map_err(Error::file("can't lock", &path))?;
+    }
+    Ok((folder, lock))
 }
 
 /// The folder of the entry, made by `make` if it is not there yet. `make` fills the folder it is given, which

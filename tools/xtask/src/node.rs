@@ -7,6 +7,7 @@ mod emulator;
 mod failure;
 mod image;
 mod kernel;
+mod qemu;
 mod run;
 mod soak;
 mod ssh;
@@ -28,7 +29,7 @@ use ssh::Shell;
 
 /// The steps that [`Node::up_with`] shows.
 pub const STEPS: [&str; 3] =
-    ["packages for the test node", "image of the test node", "start of the test node"];
+    ["packages and emulator for the test node", "image of the test node", "start of the test node"];
 
 /// How long a node may take from QEMU's start until containerd and ssh serve.
 const START_LIMIT: Duration = Duration::from_secs(240);
@@ -107,7 +108,7 @@ impl Node {
     /// Something it needs can't be installed or built, or it does not come up.
     pub fn up(settings: &Settings) -> Result<Self, Error> {
         let mut progress = Progress::new(&[
-            "packages for the test node",
+            "packages and emulator for the test node",
             "image of the test node",
             "start of the test node",
         ]);
@@ -119,9 +120,9 @@ impl Node {
     /// # Errors
     /// Those of [`Node::up`].
     pub fn up_with(settings: &Settings, progress: &mut Progress) -> Result<Self, Error> {
-        progress.step(|| {
+        let emulator = progress.step_with_note(|note| {
             image::packages()?;
-            emulator::packages()
+            emulator::program(note)
         })?;
         let image = progress.step_with_note(|note| image::image(settings.suite, note))?;
         let kernel = match settings.kernel {
@@ -136,14 +137,20 @@ impl Node {
                 return Ok(node);
             }
             run.clear()?;
-            Self::start(run, settings, &image, &kernel)
+            Self::start(run, settings, &emulator, &image, &kernel)
         })
     }
 
-    fn start(run: Run, settings: &Settings, image: &Path, kernel: &Path) -> Result<Self, Error> {
+    fn start(
+        run: Run,
+        settings: &Settings,
+        emulator: &Path,
+        image: &Path,
+        kernel: &Path,
+    ) -> Result<Self, Error> {
         let began = Instant::now();
         run.take_keys(image)?;
-        let state = emulator::start(&run, settings, image, kernel)?;
+        let state = emulator::start(&run, settings, emulator, image, kernel)?;
         // At once: should this process end early, `down` still finds QEMU.
         run.save(&state)?;
         let mut node = Self { shell: Shell::new(&run, &state), run, state };

@@ -74,6 +74,21 @@ pub fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, E
         .ok_or_else(|| Error::Task(format!("apt fetched no package {name}")))
 }
 
+/// Fetches the source of a package of another release into `folder`, with Debian's patches applied, and returns its folder.
+///
+/// # Errors
+/// apt can't.
+pub fn fetch_source(name: &str, release: &str, folder: &Path) -> Result<PathBuf, Error> {
+    let line = Archive::of_this_machine()?.source(release)?;
+    let suite = Suite::fetch_lines(&format!("{release}-source"), &[line.replacen("deb ", "deb-src ", 1)])?;
+    let mut source = suite.apt();
+    source.args(["-o", "APT::Sandbox::User=root", "source", "--only-source", name]);
+    command::run("apt-source", source.current_dir(folder))?;
+    let entries = fs::read_dir(folder).map_err(Error::file("can't read", folder))?;
+    let mut folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    folders.next().ok_or_else(|| Error::Task(format!("apt unpacked no source of {name}")))
+}
+
 /// A suite of Debian's, with lists of its own: the machine's apt does not know it.
 struct Suite {
     name: String,
@@ -91,12 +106,16 @@ impl Suite {
 
     /// The suite `name`, whose packages need those of `all`.
     fn fetch(name: &str, all: &[&str]) -> Result<Self, Error> {
+        let archive = Archive::of_this_machine()?;
+        let lines: Vec<String> = all.iter().map(|suite| archive.source(suite)).collect::<Result<_, _>>()?;
+        Self::fetch_lines(name, &lines)
+    }
+
+    fn fetch_lines(name: &str, lines: &[String]) -> Result<Self, Error> {
         let folder = cache::root().join("apt");
         let lists = folder.join("lists").join(name);
         fs::create_dir_all(&lists).map_err(Error::file("can't make the folder", &lists))?;
         let source = folder.join(format!("{name}.list"));
-        let archive = Archive::of_this_machine()?;
-        let lines: Vec<String> = all.iter().map(|suite| archive.source(suite)).collect::<Result<_, _>>()?;
         fs::write(&source, lines.join("\n") + "\n").map_err(Error::file("can't write", &source))?;
         let suite = Self { name: name.to_owned(), source, lists };
         command::run("apt-update-suite", suite.apt().arg("update"))?;

@@ -109,22 +109,14 @@ struct Work {
 
 impl Work {
     fn begin(plan: &Plan) -> Result<Self, Error> {
-        // One of each kind may be built at a time.
-        let folder = cache::root().join(plan.kind).join(".work");
-        fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
-        let lock = folder.with_extension("lock");
-        let file = File::create(&lock).map_err(Error::file("can't write", &lock))?;
-        if file.try_lock().is_err() {
-            eprintln!("another run builds such a kernel; waiting for it");
-            file.lock().map_err(Error::file("can't lock", &lock))?;
-        }
+        let (folder, lock) = cache::work(plan.kind)?;
 
         let archive = Path::new("/usr/src").join(format!("{SOURCE}.tar.xz"));
         let changed = fs::metadata(&archive).map_err(Error::file("can't read", &archive))?.mtime();
         // The package's own date: a kernel of the same source says the same, whenever it was built.
         let date = command::output(clean("date").args(["--utc", "--date", &format!("@{changed}")]))?;
         let tree = folder.join(SOURCE);
-        Ok(Self { folder, tree, archive, date, version: plan.version.clone(), _lock: file })
+        Ok(Self { folder, tree, archive, date, version: plan.version.clone(), _lock: lock })
     }
 
     fn unpack(&self) -> Result<(), Error> {

@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -28,9 +28,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Settings;
 use super::failure::Failure;
+use super::qemu;
 use super::run::{Run, State};
 use crate::error::Error;
 use crate::packages;
+use crate::progress::Note;
+
+/// Where Debian's packages keep what QEMU starts machines with.
+const FIRMWARE: [&str; 2] = ["/usr/share/seabios", "/usr/share/qemu"];
 
 /// The oldest QEMU whose emulation of nested virtualisation holds.
 const LEAST_VERSION: &str = "1:10.0";
@@ -66,24 +71,32 @@ fn kvm_works() -> bool {
     hardware && File::options().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Installs QEMU.
+/// QEMU, installed or built.
 ///
 /// # Errors
-/// apt has no QEMU that is new enough.
-pub fn packages() -> Result<(), Error> {
-    packages::need_version("qemu-system-x86", LEAST_VERSION)
+/// apt has no QEMU that is new enough, or it can't be built.
+pub fn program(note: &Note) -> Result<PathBuf, Error> {
+    packages::need_version("qemu-system-x86", LEAST_VERSION)?;
+    if kvm_works() { Ok("qemu-system-x86_64".into()) } else { qemu::program(note) }
 }
 
 /// Starts QEMU. The node is not up before [`wait_until_ready`] returns.
 ///
 /// # Errors
 /// QEMU does not start.
-pub fn start(run: &Run, settings: &Settings, image: &Path, kernel: &Path) -> Result<State, Error> {
+pub fn start(
+    run: &Run,
+    settings: &Settings,
+    program: &Path,
+    image: &Path,
+    kernel: &Path,
+) -> Result<State, Error> {
     let setting = Setting::of_this_machine();
     let cpus = settings.cpus.unwrap_or(setting.cpus);
     let port = free_port()?;
     make_overlay(run, &image.join("root.img"))?;
-    let mut qemu = command_line(run, settings, &setting, cpus, kernel, port);
+    let mut qemu = Command::new(program);
+    describe(&mut qemu, run, settings, &setting, cpus, kernel, port);
     let log = run.file("qemu.log");
     let file = File::create(&log).map_err(Error::file("can't write", &log))?;
     let ended = qemu
@@ -91,7 +104,7 @@ pub fn start(run: &Run, settings: &Settings, image: &Path, kernel: &Path) -> Res
         .stdout(Stdio::null())
         .stderr(file)
         .status()
-        .map_err(|source| Error::Start { program: "qemu-system-x86_64".into(), source })?;
+        .map_err(|source| Error::Start { program: program.display().to_string(), source })?;
     if !ended.success() {
         return Err(Error::Task(format!("QEMU did not start: {}", run.emulator_output())));
     }
@@ -107,15 +120,16 @@ pub fn start(run: &Run, settings: &Settings, image: &Path, kernel: &Path) -> Res
     })
 }
 
-fn command_line(
+/// Adds the machine to QEMU's command line.
+fn describe(
+    qemu: &mut Command,
     run: &Run,
     settings: &Settings,
     setting: &Setting,
     cpus: u32,
     kernel: &Path,
     port: u16,
-) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
+) {
     let name = format!("nacre-node-{}", settings.name);
     qemu.args([
         "-name",
@@ -127,28 +141,21 @@ fn command_line(
         "-no-reboot",
         "-daemonize",
     ]);
+    qemu.args(FIRMWARE.map(|folder| ["-L", folder]).concat());
     qemu.args(["-machine", "pc", "-accel", setting.accelerator, "-cpu", setting.processor]);
     qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
     qemu.arg("-pidfile").arg(run.file("pid"));
     qemu.arg("-kernel").arg(kernel).args(["-append", KERNEL_PARAMETERS]);
     // NVMe because its driver is built into Debian's kernel: no initrd. The payload is on another bus, since the kernel
     // looks for NVMe disks side by side, and numbers them as they answer.
-    disk(
-        &mut qemu,
-        "root",
-        "qcow2",
-        &run.file("overlay.qcow2"),
-        "cache=unsafe,discard=unmap",
-        "nvme,serial=root",
-    );
+    disk(qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap", "nvme,serial=root");
     if let Some(payload) = &settings.payload {
-        disk(&mut qemu, "payload", "raw", payload, "readonly=on", "virtio-blk-pci");
+        disk(qemu, "payload", "raw", payload, "readonly=on", "virtio-blk-pci");
     }
     qemu.args(["-netdev", &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22")]);
     qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
     qemu.arg("-serial").arg(format!("file:{}", run.console().display()));
     qemu.arg("-serial").arg(format!("unix:{},server=on,wait=off", run.file("ready").display()));
-    qemu
 }
 
 fn disk(qemu: &mut Command, id: &str, format: &str, file: &Path, options: &str, device: &str) {

@@ -83,3 +83,56 @@ impl SoftwareProcessor {
         Ok(Identity { measurement: actual, policy: self.policy, host_data: plan.host_data() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nacre_launch::{Guest, GuestFiles, Tee};
+
+    use super::*;
+    use crate::measured::tests::kernel_file;
+
+    fn plan() -> LaunchPlan {
+        let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
+        let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: "" };
+        Guest::new(Tee::Simulated, &files).unwrap().plan(2, 64, Policy::default()).unwrap()
+    }
+
+    /// Launches what the plan says, but for one bit of the page that is there.
+    fn launched(plan: &LaunchPlan, changed: Option<u64>, cpus: &[CpuState]) -> Result<Identity, String> {
+        let mut processor = SoftwareProcessor::start(plan.policy());
+        for range in plan.pages() {
+            for (gpa, page) in range.pages() {
+                let mut page = *page;
+                page[4095] ^= u8::from(changed == Some(gpa));
+                processor.update(gpa, range.kind(), &page);
+            }
+        }
+        processor.finish(plan, cpus).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_launch_as_planned_has_the_plans_measurement() {
+        let plan = plan().with_host_data(HostData([7; 32]));
+        let identity = launched(&plan, None, plan.cpus()).unwrap();
+        assert_eq!((identity.measurement, identity.host_data), (plan.measurement(), HostData([7; 32])));
+    }
+
+    #[test]
+    fn a_bit_of_a_measured_page_that_is_not_as_planned_ends_the_launch() {
+        let plan = plan();
+        let kinds = plan.pages().iter().filter(|range| range.kind() == PageKind::Normal);
+        for range in kinds {
+            let error = launched(&plan, Some(range.gpa()), plan.cpus()).unwrap_err();
+            assert!(error.contains(&plan.measurement().to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_is_missing_or_in_another_state_ends_the_launch() {
+        let plan = plan();
+        let mut cpus = plan.cpus().to_vec();
+        assert!(launched(&plan, None, &cpus[..1]).is_err());
+        cpus[1].rip += 1;
+        assert!(launched(&plan, None, &cpus).is_err());
+    }
+}

@@ -12,6 +12,9 @@ use thiserror::Error;
 
 /// A shim answers at once; what only its guest can answer may take longer, but a guest that hangs must not hold us up.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A report takes a security processor its time, and a guest's kernel asks a busy one again. The shim gives up before this
+/// where timeouts.request_seconds is what it is by default.
+const REPORT_PATIENCE: Duration = Duration::from_secs(90);
 
 /// Why a shim gave no answer.
 #[derive(Debug, Error)]
@@ -38,7 +41,7 @@ pub enum AskError {
     #[error("only root may ask a pod's shim")]
     NotAllowed,
     /// The shim was asked and says nothing.
-    #[error("the pod's shim did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the pod's shim did not answer in time")]
     Silent,
     /// The connection failed on the way.
     #[error("the connection to the pod's shim failed")]
@@ -73,7 +76,8 @@ impl Connection {
             ErrorKind::PermissionDenied => AskError::NotAllowed,
             _ => AskError::Connect { path: path.into(), source },
         })?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(AskError::Io)?;
+        let patience = if matches!(call, Call::Report { .. }) { REPORT_PATIENCE } else { PATIENCE };
+        stream.set_read_timeout(Some(patience)).map_err(AskError::Io)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(AskError::Io)?;
         (&stream).write_all(Request::new(call).line().as_bytes()).map_err(failed)?;
         Ok(Self { reader: BufReader::new(stream) })

@@ -39,6 +39,8 @@ pub struct Test {
     pub not_in_a_vm: Option<(&'static str, &'static str)>,
     /// When it is given up.
     pub limit: Duration,
+    /// What that is later by for each of the cycles that were asked for.
+    pub limit_for_each_cycle: Duration,
 }
 
 impl Test {
@@ -51,6 +53,7 @@ impl Test {
             only_nacre: false,
             not_in_a_vm: None,
             limit: Duration::from_secs(300),
+            limit_for_each_cycle: Duration::ZERO,
         }
     }
 
@@ -72,6 +75,11 @@ impl Test {
 
     pub(crate) const fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    pub(crate) const fn limit_for_each_cycle(mut self, seconds: u64) -> Self {
+        self.limit_for_each_cycle = Duration::from_secs(seconds);
         self
     }
 }

@@ -5,6 +5,7 @@
 mod client;
 mod container;
 mod forward;
+mod kills;
 mod life;
 mod logs;
 mod network;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         processes::TESTS,
         security::TESTS,
         life::TESTS,
+        kills::TESTS,
         operators::TESTS,
     ]
     .into_iter()

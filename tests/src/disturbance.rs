@@ -1,10 +1,13 @@
 //! What faults the tests make on the node, each undone when it is dropped, and all of them when a test was given up.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use nix::fcntl::posix_fallocate;
+use nix::sys::statvfs::statvfs;
 
 use crate::failure::{Failure, Outcome};
 use crate::listing;
@@ -15,6 +18,12 @@ const KVM: &str = "/dev/kvm";
 const KVM_ASIDE: &str = "/dev/kvm-taken-by-tests";
 /// A small file system of the tests' own.
 pub const SMALL: &str = "/run/nacre-tests-small";
+/// Where containerd and runtimes keep what lives as long as the node runs.
+pub const RUN: &str = "/run";
+/// Where they keep what lives longer.
+pub const DISK: &str = "/var/lib";
+/// The file that takes all room in one of them.
+const FILLER: &str = "nacre-tests-filler";
 
 /// A fault, as long as this lives.
 #[derive(Debug)]
@@ -30,6 +39,9 @@ impl Drop for Disturbance {
 /// Undoes every fault that is still there.
 pub fn undo() {
     let _ = fs::remove_file(DROP_IN);
+    for folder in [RUN, DISK] {
+        let _ = fs::remove_file(Path::new(folder).join(FILLER));
+    }
     let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for point in [KVM, SMALL] {
         if mounted.lines().any(|line| line.split(' ').nth(1) == Some(point)) {
@@ -83,6 +95,24 @@ pub fn small_file_system(options: &str) -> Result<Disturbance, Failure> {
     }
     let disturbance = Disturbance(());
     run(&["mount", "-t", "tmpfs", "-o", &format!("size=64k,{options}"), "tmpfs", SMALL])?;
+    Ok(disturbance)
+}
+
+/// No room on the file system of [`RUN`] or [`DISK`].
+pub fn full(folder: &str) -> Result<Disturbance, Failure> {
+    let path = Path::new(folder).join(FILLER);
+    let disturbance = Disturbance(());
+    let mut file = fs::File::create(&path).map_err(Failure::io(format!("can't make {}", path.display())))?;
+    let room = statvfs(folder).map_err(Failure::other(format!("can't look at {folder}")))?;
+    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    // Most of it at once; what is left then, and what is reserved for root, by writing.
+    let length = (free - free / 64).try_into().unwrap_or(i64::MAX);
+    posix_fallocate(&file, 0, length).map_err(Failure::other(format!("can't fill {folder}")))?;
+    file.seek(SeekFrom::End(0)).map_err(Failure::io(format!("can't fill {folder}")))?;
+    for piece in [1 << 20, 4096, 1] {
+        let piece = vec![b'x'; piece];
+        while file.write_all(&piece).is_ok() {}
+    }
     Ok(disturbance)
 }
 

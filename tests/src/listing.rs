@@ -92,9 +92,14 @@ pub fn command_line(pid: u32) -> Option<String> {
 
 /// The parent of a process; zero when it has none.
 pub fn parent(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    line.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    status(pid, "PPid").and_then(|number| number.try_into().ok()).unwrap_or(0)
+}
+
+/// A number of a process's status, without its unit.
+pub fn status(pid: u32, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 /// All processes.

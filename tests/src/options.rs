@@ -88,6 +88,9 @@ pub struct Options {
     /// How much the test of large output sends, in MiB.
     #[arg(long, default_value_t = 1024)]
     pub stdout_mib: u64,
+    /// How many pods come and go in the test of that.
+    #[arg(long, default_value_t = 10)]
+    pub cycles: u32,
     /// containerd's folder of what runs.
     #[arg(long, default_value = "/run/containerd")]
     pub containerd_state: PathBuf,
@@ -103,10 +106,12 @@ impl Options {
     pub fn words(&self) -> Vec<String> {
         let state = self.containerd_state.display().to_string();
         let mib = self.stdout_mib.to_string();
+        let cycles = self.cycles.to_string();
         [
             ["--runtime", &self.runtime],
             ["--namespace", &self.namespace],
             ["--stdout-mib", &mib],
+            ["--cycles", &cycles],
             ["--containerd-state", &state],
         ]
         .concat()

@@ -178,7 +178,8 @@ fn judge(test: &'static Test, options: &Options) -> Result<Verdict, Failure> {
         let _ = ended.send(());
         output
     });
-    let in_time = wait.recv_timeout(test.limit).is_ok();
+    let limit = test.limit + test.limit_for_each_cycle * options.cycles;
+    let in_time = wait.recv_timeout(limit).is_ok();
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     // Also when it ended by itself: programs that it started end with it.
     let _ = killpg(group, Signal::SIGKILL);
@@ -186,7 +187,7 @@ fn judge(test: &'static Test, options: &Options) -> Result<Verdict, Failure> {
     let output = reader.join().unwrap_or_default();
     let output = String::from_utf8_lossy(&output).into_owned();
     Ok(match status.code() {
-        _ if !in_time => Verdict::Failed(format!("{output}\nnot finished within {} s", test.limit.as_secs())),
+        _ if !in_time => Verdict::Failed(format!("{output}\nnot finished within {} s", limit.as_secs())),
         Some(0) => Verdict::Passed,
         Some(code) if code == i32::from(CANNOT_RUN) => {
             Verdict::Skipped(output.trim_end().lines().last().unwrap_or_default().to_owned())

@@ -1,11 +1,13 @@
-//! Life on a node: restarts, kills, crowds.
+//! Life on a node: restarts, upgrades, full disks, crowds.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 
 use super::client::Cri;
-use super::traces::Traces;
+use super::kills;
 use crate::cases::Test;
 use crate::context::Context;
 use crate::disturbance;
@@ -19,11 +21,24 @@ pub const TESTS: &[Test] = &[
         .alone()
         .limit(600),
     Test::new("life/containerd-killed", "pods live on when containerd is killed", killed).alone().limit(600),
-    Test::new("life/shim-killed", "a pod whose shim was killed is not ready and can be removed", shim_killed)
-        .alone(),
-    Test::new("life/hung", "a pod whose processes hang can be stopped and removed", hung).alone().limit(600),
-    Test::new("life/crowd", "many pods at once are run, and stopped at once", crowd).alone().limit(1800),
-    Test::new("life/many-cycles", "pods come and go and leave nothing", cycles).alone().limit(900),
+    Test::new("life/upgraded", "pods outlive their programs' replacement and end by the new ones", upgraded)
+        .alone()
+        .limit(600),
+    Test::new("life/run-full", "a pod can be stopped when /run is full, and none is half made", run_full)
+        .alone()
+        .limit(600),
+    Test::new(
+        "life/disk-full",
+        "a pod can be stopped when the disk is full, and none is half made",
+        disk_full,
+    )
+    .alone()
+    .limit(600),
+    Test::new("life/crowd", "30 pods at once are run, and stopped at once", crowd).alone().limit(1800),
+    Test::new("life/many-cycles", "pods come and go and leave nothing (--cycles)", cycles)
+        .alone()
+        .limit(300)
+        .limit_for_each_cycle(60),
 ];
 
 /// Fails unless this pod and container, which ran before, are usable.
@@ -36,6 +51,12 @@ fn usable(pod: &super::pod::Pod<'_>, container: &super::container::Container<'_>
 
 fn systemctl(words: &[&str]) -> Outcome {
     process::run(Command::new("systemctl").args(words))?.exited(0).map(|_| ())
+}
+
+/// Kills containerd, and starts it again.
+pub(super) fn kill_containerd() -> Outcome {
+    systemctl(&["kill", "--signal=KILL", "--kill-whom=main", "containerd"])?;
+    eventually(SECONDS, || systemctl(&["start", "containerd"]))
 }
 
 fn restarted(context: &Context) -> Outcome {
@@ -52,61 +73,74 @@ fn killed(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
     let container = pod.container("one").start()?;
-    systemctl(&["kill", "--signal=KILL", "--kill-whom=main", "containerd"])?;
-    eventually(SECONDS, || systemctl(&["start", "containerd"]))?;
+    kill_containerd()?;
     usable(&pod, &container)?;
     pod.end()
 }
 
-/// The shim of a pod.
-fn shim(pod: &str) -> Result<u32, Failure> {
-    let line = |pid: u32| listing::command_line(pid).unwrap_or_default();
-    let mut pids = listing::pids().into_iter();
-    let shim = pids.find(|pid| line(*pid).contains("containerd-shim-") && line(*pid).contains(pod));
-    shim.ok_or_else(|| Failure::Wrong(format!("no shim has {pod} in its command line")))
+/// Programs and guests' files of both runtimes, as far as they are there.
+const PROGRAMS: [&str; 6] = [
+    "/usr/local/bin/containerd-shim-nacre-v2",
+    "/usr/local/bin/nacre-vmm",
+    "/usr/share/nacre/vmlinux",
+    "/usr/share/nacre/initrd.img",
+    "/usr/bin/containerd-shim-runc-v2",
+    "/usr/sbin/runc",
+];
+
+/// Puts another file, of the same content, where each program is: what an upgrade does to running programs.
+fn upgrade() -> Outcome {
+    for path in PROGRAMS.iter().map(Path::new).filter(|path| path.exists()) {
+        let new = path.with_extension("new");
+        fs::copy(path, &new).map_err(Failure::io(format!("can't copy {}", path.display())))?;
+        fs::rename(&new, path).map_err(Failure::io(format!("can't replace {}", path.display())))?;
+    }
+    Ok(())
 }
 
-fn shim_killed(context: &Context) -> Outcome {
+fn upgraded(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let (lives, dies) = (cri.pod("a").run()?, cri.pod("b").run()?);
+    let container = lives.container("one").start()?;
+    dies.container("one").start()?;
+    upgrade()?;
+    usable(&lives, &container)?;
+    kills::kill("KILL", &[kills::shim(&dies.id)?])?;
+    eventually(SECONDS, || dies.is(PodSandboxState::SandboxNotready))?;
+    dies.end()?;
+    lives.end()
+}
+
+fn run_full(context: &Context) -> Outcome {
+    full(context, disturbance::RUN)
+}
+
+fn disk_full(context: &Context) -> Outcome {
+    full(context, disturbance::DISK)
+}
+
+fn full(context: &Context, folder: &str) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
     let container = pod.container("one").start()?;
-    let pid = shim(&pod.id)?;
-    process::run(Command::new("kill").args(["-KILL", &pid.to_string()]))?.exited(0)?;
-    eventually(SECONDS, || pod.is(PodSandboxState::SandboxNotready))?;
-    container.wait()?;
-    pod.end()?;
-    check(disturbance::containerd().is_some(), || "containerd is gone".into())?;
-    equal("pods", cri.pods()?.len(), 0)
+    {
+        let _full = disturbance::full(folder)?;
+        // It may need no room. If it needs some, nothing of it stays.
+        if let Ok(another) = cri.pod("b").run() {
+            another.end()?;
+        }
+        pod.stop()?;
+        container.wait()?;
+    }
+    pod.remove()?;
+    equal("pods", cri.pods()?.len(), 0)?;
+    let pod = cri.pod("c").run()?;
+    equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
+    pod.end()
 }
 
-/// The pod's processes in its cgroup, without its shim, which is there or not.
-fn processes(pod: &super::pod::Pod<'_>) -> Vec<String> {
-    let parent = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-    let entries = std::fs::read_dir(Traces::cgroup_folder(&parent)).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path().join("cgroup.procs"));
-    let pids = files.filter_map(|file| std::fs::read_to_string(file).ok());
-    let pids: Vec<String> =
-        pids.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let shim = |pid: &String| {
-        let line = pid.parse().ok().and_then(listing::command_line).unwrap_or_default();
-        line.contains("containerd-shim-")
-    };
-    pids.into_iter().filter(|pid| !shim(pid)).collect()
-}
-
-fn hung(context: &Context) -> Outcome {
-    let cri = Cri::connect(context)?;
-    let pod = cri.pod("a").run()?;
-    pod.container("one").start()?;
-    let hanging = processes(&pod);
-    check(!hanging.is_empty(), || "no process in the pod's cgroup".into())?;
-    process::run(Command::new("kill").arg("-STOP").args(hanging))?.exited(0)?;
-    pod.end()?;
-    equal("pods", cri.pods()?.len(), 0)
-}
-
-/// More than a node has processors, and less than its memory holds.
-const CROWD: u32 = 12;
+/// Pods that a node gets at once when another one fails.
+const CROWD: u32 = 30;
 
 fn crowd(context: &Context) -> Outcome {
     let of_each = |work: &(dyn Fn(&Cri, u32) -> Outcome + Sync)| -> Outcome {
@@ -137,17 +171,25 @@ fn crowd(context: &Context) -> Outcome {
     equal("pods", cri.pods()?.len(), 0)
 }
 
+/// What containerd's memory may grow by, in KiB: its garbage is collected when it likes.
+const GROWTH: u64 = 64 << 10;
+
 fn cycles(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let containerd = disturbance::containerd().unwrap_or(0);
-    let open = || std::fs::read_dir(format!("/proc/{containerd}/fd")).map(Iterator::count).unwrap_or(0);
+    let open = || fs::read_dir(format!("/proc/{containerd}/fd")).map(Iterator::count).unwrap_or(0);
+    let memory = || listing::status(containerd, "VmRSS").unwrap_or(0);
     let cycle = |number: u32| {
         let pod = cri.pod(&format!("p{number}")).run()?;
         equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
         pod.end()
     };
     (0..2).try_for_each(cycle)?;
-    let before = open();
-    (2..10).try_for_each(cycle)?;
-    eventually(SECONDS, || check(open() <= before + 2, || format!("{before} files open, now {}", open())))
+    let before = (open(), memory());
+    (0..context.options.cycles).try_for_each(|number| cycle(number + 2))?;
+    eventually(SECONDS, || {
+        check(open() <= before.0 + 2, || format!("containerd had {} files open, now {}", before.0, open()))
+    })?;
+    let now = memory();
+    check(now <= before.1 + GROWTH, || format!("containerd had {} KiB of memory, now {now}", before.1))
 }

@@ -42,6 +42,11 @@ pub const TESTS: &[Test] = &[
     Test::new("volumes/disk-full", "a full root file system is an error of the writer alone", disk_full),
     Test::new("volumes/block", "a block device of the node is one in the container", blocks::raw),
     Test::new(
+        "volumes/block-written-out",
+        "what was written to a block device is on it when the pod was stopped",
+        blocks::written_out,
+    ),
+    Test::new(
         "volumes/block-in-use",
         "a block device that is mounted on the node is refused",
         blocks::in_use,

@@ -71,6 +71,19 @@ pub fn raw(context: &Context) -> Outcome {
     pod.end()
 }
 
+pub fn written_out(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let disk = Disk::new(&cri.traces)?;
+    let pod = cri.pod("a").run()?;
+    let script = "printf pearls | dd of=/dev/pearls conv=notrunc 2>/dev/null; exec 3<>/dev/pearls; \
+        echo written; exec sleep 3600";
+    let writer = pod.container("one").with(|config| config.devices.push(disk.device("/dev/pearls", "rwm")));
+    writer.script(script).start()?.wait_for("written")?;
+    pod.stop()?;
+    equal("what is on the disk", &disk.start()?, b"pearls")?;
+    pod.remove()
+}
+
 pub fn in_use(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let disk = Disk::new(&cri.traces)?;

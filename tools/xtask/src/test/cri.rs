@@ -16,6 +16,9 @@ use results::{Row, table};
 
 const RUNNER: &str = "/payload/bin/nacre-tests";
 
+/// The node's memory, which has to hold thirty machines at once.
+const MEMORY_MIB: u32 = 5120;
+
 /// A runtime under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Runtime {
@@ -70,7 +73,7 @@ fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Res
     let suites = arguments.suite.map_or(vec![Suite::Trixie, Suite::Forky], |suite| vec![suite]);
     let runtimes = arguments.runtime.map_or(vec![Runtime::Runc, Runtime::Nacre], |runtime| vec![runtime]);
     for suite in suites {
-        let settings = Settings::new(suite, Some(payload.clone()));
+        let settings = Settings { memory_mib: MEMORY_MIB, ..Settings::new(suite, Some(payload.clone())) };
         let mut result = Ok(());
         for runtime in &runtimes {
             result = with_runtime(rows, summary, &settings, *runtime, arguments.filter.as_deref());

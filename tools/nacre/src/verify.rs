@@ -3,6 +3,7 @@
 mod certificates;
 mod plans;
 mod snp;
+mod tdx;
 mod verdict;
 
 use std::fs;
@@ -28,11 +29,14 @@ Exit status:
 /// and no others without --root
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The report, as `nacre report` gives it out: 1184 bytes for SEV-SNP, or hexadecimal digits of them
+    /// The report, as `nacre report` gives it out: 1184 bytes for SEV-SNP, a quote for TDX, or hexadecimal digits of them
     report: PathBuf,
     /// Certificates in PEM or DER: files, or folders with them. AMD's ARK and ASK are built in
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR|FILE")]
+    #[arg(long, required_unless_present = "collateral", num_args = 1.., value_name = "DIR|FILE")]
     certs: Vec<PathBuf>,
+    /// For a quote of Intel TDX: what Intel says of the platform, as `dcap-qvl` and Intel's PCCS give it out in JSON
+    #[arg(long, value_name = "FILE")]
+    collateral: Option<PathBuf>,
     /// The measurement that it must show: 96 hexadecimal digits; may be given several times, one must match
     #[arg(long, value_parser = id_block::measurement, required_unless_present = "plan", conflicts_with = "plan")]
     expect: Vec<Measurement>,
@@ -80,12 +84,22 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
     // What a terminal showed is as good as the bytes.
     let digits = std::str::from_utf8(&report).ok().and_then(|text| hex::parse(text.trim()));
     let report = digits.filter(|bytes| !bytes.is_empty()).unwrap_or(report);
-    let certificates = Certificates::load(&arguments.certs)?;
     let root = arguments.root.as_deref().map(Certificates::load_one).transpose()?;
     let measurements = match &arguments.plan {
         Some(config) => plans::of_all_sizes(config.as_deref())?,
         None => plans::given(&arguments.expect),
     };
+    if tdx::is_quote(&report) {
+        let collateral = arguments.collateral.as_deref().ok_or(Error::NoCollateral)?;
+        return Ok(tdx::check(
+            &report,
+            &tdx::collateral(collateral)?,
+            root.as_ref(),
+            &measurements,
+            arguments,
+        ));
+    }
+    let certificates = Certificates::load(&arguments.certs)?;
     Ok(snp::check(&report, &certificates, root.as_ref(), &measurements, arguments))
 }
 
@@ -121,6 +135,18 @@ pub enum Error {
     /// A file is larger than any report.
     #[error("{0} is larger than any report")]
     TooLarge(PathBuf),
+    /// A quote without what it is checked by.
+    #[error("the report is a quote of Intel TDX: --collateral must say what Intel says of the platform")]
+    NoCollateral,
+    /// A file that is no collateral.
+    #[error("{path} is no collateral for a quote")]
+    Collateral {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The certificates.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),

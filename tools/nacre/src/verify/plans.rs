@@ -37,7 +37,7 @@ pub fn of_all_sizes(config: Option<&Path>) -> Result<Vec<Acceptable>, measure::E
     let configuration = loaded.configuration;
     let memory_mib = configuration.confidential.memory_mib.as_slice().to_vec();
     let mut list = Vec::new();
-    for tee in [TeeName::Snp, TeeName::Simulated] {
+    for tee in [TeeName::Snp, TeeName::Tdx, TeeName::Simulated] {
         let wanted = Wanted { tee: Some(tee), memory_mib: memory_mib.clone(), ..Wanted::default() };
         list.extend(references(&configuration, &wanted)?.into_iter().map(|reference| Acceptable {
             tee: Some(tee),

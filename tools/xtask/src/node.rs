@@ -12,6 +12,7 @@ mod run;
 mod soak;
 mod ssh;
 mod task;
+mod tsc;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

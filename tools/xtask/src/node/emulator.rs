@@ -23,8 +23,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Settings;
 use super::failure::Failure;
-use super::qemu;
 use super::run::{Run, State};
+use super::{qemu, tsc};
 use crate::error::Error;
 use crate::packages;
 use crate::progress::Note;
@@ -49,6 +49,10 @@ struct Setting {
 }
 
 impl Setting {
+    fn emulates(&self) -> bool {
+        self.accelerator != "kvm"
+    }
+
     fn of_this_machine() -> Self {
         if kvm_works() {
             Self { accelerator: "kvm", processor: "host", cpus: 2 }
@@ -140,7 +144,9 @@ fn describe(
     qemu.args(["-machine", "pc", "-accel", setting.accelerator, "-cpu", setting.processor]);
     qemu.args(["-smp", &cpus.to_string(), "-m", &settings.memory_mib.to_string()]);
     qemu.arg("-pidfile").arg(run.file("pid"));
-    qemu.arg("-kernel").arg(kernel).args(["-append", KERNEL_PARAMETERS]);
+    let clock = setting.emulates().then(|| format!(" tsc_early_khz={}", tsc::kilohertz()));
+    let parameters = format!("{KERNEL_PARAMETERS}{}", clock.unwrap_or_default());
+    qemu.arg("-kernel").arg(kernel).args(["-append", &parameters]);
     // NVMe because its driver is built into Debian's kernel: no initrd. The payload is on another bus, since the kernel
     // looks for NVMe disks side by side, and numbers them as they answer.
     disk(qemu, "root", "qcow2", &run.file("overlay.qcow2"), "cache=unsafe,discard=unmap", "nvme,serial=root");

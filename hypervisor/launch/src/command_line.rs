@@ -34,10 +34,16 @@ const PARAMETERS: &[&str] = &[
 /// No device needs bounce buffers in a guest whose memory the host may read.
 const NO_BOUNCE_BUFFERS: &str = "swiotlb=noforce";
 
+/// The kernel is the same for all machines; these parts of it are for machines whose stage0 makes ACPI's tables. Without
+/// them the kernel would look through the BIOS's memory for tables, and read registers of machine checks that KVM makes up,
+/// an exit for each.
+const NO_TABLES: [&str; 2] = ["acpi=off", "mce=off"];
+
 /// The line of a guest without confidential memory. It has `count` devices.
 #[must_use]
 pub fn plain(count: u32, appended: &str) -> String {
-    line(&[NO_BOUNCE_BUFFERS], count, appended)
+    let [no_acpi, no_machine_checks] = NO_TABLES;
+    line(&[NO_BOUNCE_BUFFERS, no_acpi, no_machine_checks], count, appended)
 }
 
 /// The line of a confidential guest whose devices stage0 lists in ACPI's tables.
@@ -50,7 +56,7 @@ pub fn with_acpi(appended: &str) -> String {
 /// are named, and those without a device say so when the kernel looks.
 #[must_use]
 pub fn confidential(appended: &str) -> String {
-    line(&[], devices::MOST, appended)
+    line(&NO_TABLES, devices::MOST, appended)
 }
 
 /// The kernel numbers the devices in the order of their places.
@@ -72,7 +78,7 @@ mod tests {
     fn devices_and_configured_words_follow_our_own() {
         let line = plain(2, "  agent.log=debug\nquiet ");
         assert!(line.starts_with("console=hvc0 "), "{line}");
-        let end = "swiotlb=noforce virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
+        let end = "swiotlb=noforce acpi=off mce=off virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 \
                    agent.log=debug quiet";
         assert!(line.ends_with(end), "{line}");
     }

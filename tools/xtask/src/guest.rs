@@ -43,12 +43,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+/// The fragments that the kernel of every guest has beside the base: one kernel for plain and confidential machines is one
+/// kernel to test, to ship and to measure.
+const CONFIDENTIAL: [&str; 2] = ["snp", "tdx"];
+
 /// The guest kernel, an ELF file that is not compressed: from the cache, or built now with a progress display of its own.
 ///
 /// # Errors
 /// The build's.
 pub fn kernel() -> Result<PathBuf, Error> {
-    kernel::build(&[])
+    kernel::build(&CONFIDENTIAL.map(str::to_owned))
 }
 
 /// A kernel for the test node with KVM's software-protected machines, an ELF file: from the cache, or built now with a

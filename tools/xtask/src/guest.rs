@@ -22,7 +22,7 @@ pub struct Arguments {
 enum Part {
     /// Builds the guest kernel, if the cache does not have it, and prints where it is.
     Kernel {
-        /// Fragments of guest-kernel-config that are added to base.config, in this order.
+        /// Fragments of guest-kernel-config that are added to those of every guest, in this order.
         #[arg(long = "with", value_name = "FRAGMENT", value_delimiter = ',')]
         fragments: Vec<String>,
     },
@@ -36,7 +36,7 @@ enum Part {
 /// The build's.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let path = match &arguments.part {
-        Part::Kernel { fragments } => kernel::build(fragments)?,
+        Part::Kernel { fragments } => kernel_with(fragments)?,
         Part::Image => image()?,
     };
     println!("{}", path.display());
@@ -52,7 +52,12 @@ const CONFIDENTIAL: [&str; 2] = ["snp", "tdx"];
 /// # Errors
 /// The build's.
 pub fn kernel() -> Result<PathBuf, Error> {
-    kernel::build(&CONFIDENTIAL.map(str::to_owned))
+    kernel_with(&[])
+}
+
+/// The same with more fragments.
+fn kernel_with(fragments: &[String]) -> Result<PathBuf, Error> {
+    kernel::build(&[&CONFIDENTIAL.map(str::to_owned), fragments].concat())
 }
 
 /// A kernel for the test node with KVM's software-protected machines, an ELF file: from the cache, or built now with a

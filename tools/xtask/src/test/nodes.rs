@@ -58,7 +58,7 @@ impl Runner<'_> {
                     summary.tried_again(&format!("{}{name}", self.label), why);
                 }
                 ended.read(line);
-                self.judge(&node, line, &ended, &mut hung)
+                judge(&node, line, &ended, &mut hung)
             });
             match result {
                 Ok(status) if !status.success() && !ended.any_failed() => {
@@ -83,30 +83,23 @@ impl Runner<'_> {
         }
         Ok(ended.0)
     }
+}
 
-    /// Whether the node is dead by what a line of the runner and its console say. A test that hangs gets a second node,
-    /// and is believed then.
-    fn judge(
-        &self,
-        node: &Node,
-        line: &str,
-        ended: &Ended,
-        hung: &mut BTreeSet<String>,
-    ) -> ControlFlow<Death> {
-        let failed = line.starts_with("FAIL ") || line.starts_with(' ');
-        if (failed || line.starts_with("AGAIN "))
-            && let Some(death) = node.death()
+/// Whether the node is dead by its console and by what a line of the runner says. A test that hangs gets a second node, and
+/// is believed then.
+fn judge(node: &Node, line: &str, ended: &Ended, hung: &mut BTreeSet<String>) -> ControlFlow<Death> {
+    // A node has been seen to go on for minutes after an oops.
+    if let Some(death) = node.death() {
+        return ControlFlow::Break(death);
+    }
+    let failed = line.starts_with("FAIL ") || line.starts_with(' ');
+    match ended.0.last() {
+        Some((test, Outcome::Failed(_)))
+            if failed && HUNG.iter().any(|sign| line.contains(sign)) && hung.insert(test.clone()) =>
         {
-            return ControlFlow::Break(death);
+            ControlFlow::Break(Death::Hung { test: test.clone() })
         }
-        match ended.0.last() {
-            Some((test, Outcome::Failed(_)))
-                if failed && HUNG.iter().any(|sign| line.contains(sign)) && hung.insert(test.clone()) =>
-            {
-                ControlFlow::Break(Death::Hung { test: test.clone() })
-            }
-            _ => ControlFlow::Continue(()),
-        }
+        _ => ControlFlow::Continue(()),
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "stand_in/kernel.rs"]
+mod kernel;
+
 use nacre_launch::{GuestImages, LaunchPlan, Machine, Policy, Stage0Image, memory_of};
 
 /// The numbers of vCPUs that are compared.
@@ -23,28 +26,9 @@ fn stage0() -> Stage0Image {
 }
 
 fn images() -> GuestImages {
-    GuestImages::new(&kernel(), b"an initrd", "console=hvc0").unwrap()
+    GuestImages::new(&kernel::kernel_file(), b"an initrd", "console=hvc0").unwrap()
 }
 
 fn machine(vcpus: u32) -> Machine {
     Machine { vcpus, memory: memory_of(4 << 30).unwrap(), first_interrupt: 5, interrupts: 6 }
-}
-
-/// An ELF file with one segment of a page at 16 MiB.
-fn kernel() -> Vec<u8> {
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    for number in [16u64 << 20, 64] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(54, 0);
-    file.extend([56, 0, 1, 0]);
-    file.resize(64, 0);
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for number in [0x1000u64, 0, 16 << 20, 0x1000, 0x1000, 0x1000] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(0x2000, 0x90);
-    file
 }

@@ -13,7 +13,7 @@ use igvm::measurement::{generate_snp_measurement, generate_tdx_measurement};
 use igvm::snp_defs::{SevSelector, SevVmsa};
 use igvm::{IgvmDirectiveHeader, IgvmInitializationHeader};
 use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType};
-use nacre_launch::{LaunchPlan, PageKind, Policy};
+use nacre_launch::{LaunchPlan, Measurement, PageKind, Policy};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const MASK: u32 = 1;
@@ -139,8 +139,8 @@ fn each_dump(tee: &str, measure: impl Fn(&[IgvmDirectiveHeader]) -> [u8; 48]) {
     };
     assert_eq!(dumps.iter().map(|dump| dump.vcpus).collect::<Vec<_>>(), fixture::VCPUS.map(u64::from));
     for dump in dumps {
-        let digits: String = measure(&dumped(&dump)).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digits, dump.measurement, "{tee} with {} vCPUs", dump.vcpus);
+        let foreign = Measurement(measure(&dumped(&dump))).to_string();
+        assert_eq!(foreign, dump.measurement, "{tee} with {} vCPUs", dump.vcpus);
     }
 }
 

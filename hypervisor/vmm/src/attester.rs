@@ -180,6 +180,7 @@ mod tests {
         }
         assert!(wire::ask(&mut connect(&attester), &[0; 64]).is_err());
     }
+
     #[test]
     fn who_says_nothing_holds_no_connection_for_ever() {
         let attester = attester_for(Duration::from_millis(50), None);

@@ -28,6 +28,8 @@ pub mod process;
 pub mod reports;
 pub mod simulated;
 pub mod snp;
+#[cfg(test)]
+mod stand_in;
 mod start;
 pub mod supervise;
 pub mod tdx;

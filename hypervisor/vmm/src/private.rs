@@ -9,6 +9,7 @@
 
 mod conversions;
 mod kernel;
+mod launch;
 mod map;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use kernel::{
     Capability, KvmMemory, MemoryKernel, Region, add_region, add_regions, enable, errno, exit_on_conversions,
     missing, offers,
 };
+pub use launch::{Initialised, MOST_RETRIES, Measured, Transient, WithCpus, WithMemory, list, retry};
 pub use map::PrivateMap;
 
 use crate::unsafe_private;

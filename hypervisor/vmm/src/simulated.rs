@@ -86,15 +86,13 @@ impl SoftwareProcessor {
 
 #[cfg(test)]
 mod tests {
-    use nacre_launch::{Guest, GuestFiles, Tee};
+    use nacre_launch::Tee;
 
     use super::*;
-    use crate::measured::tests::kernel_file;
+    use crate::stand_in;
 
     fn plan() -> LaunchPlan {
-        let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
-        let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: "" };
-        Guest::new(Tee::Simulated, &files).unwrap().plan(2, 64, Policy::default()).unwrap()
+        stand_in::plan(Tee::Simulated, 2)
     }
 
     /// Launches what the plan says, but for one bit of the page that is there.

@@ -27,36 +27,12 @@ pub use kvm::{Kvm as KvmKernel, check as check_host, create as create_vm};
 pub use refusal::{FirmwareStatus, Missing, SnpError};
 pub use termination::termination;
 
-use crate::private::{self, PrivateRegion, Region};
+use crate::private::{
+    self, Initialised, MOST_RETRIES, Measured, PrivateRegion, Region, Transient, WithCpus, WithMemory, retry,
+};
 
 /// The GHCB protocol's second version, the first with SEV-SNP.
 const GHCB_VERSION: u16 = 2;
-/// A signal or a busy firmware may interrupt a command: more often is no accident.
-const MOST_RETRIES: u32 = 100;
-
-/// The machine is an SEV-SNP guest without memory.
-#[derive(Debug)]
-pub struct Initialised;
-
-/// It has memory, all of it private.
-#[derive(Debug)]
-pub struct WithMemory {
-    regions: Vec<PrivateRegion>,
-}
-
-/// It has all its CPUs.
-#[derive(Debug)]
-pub struct WithCpus<C> {
-    regions: Vec<PrivateRegion>,
-    cpus: Vec<C>,
-}
-
-/// Its pages are measured.
-#[derive(Debug)]
-pub struct Measured<C> {
-    regions: Vec<PrivateRegion>,
-    cpus: Vec<C>,
-}
 
 /// A launch that has got as far as `S`.
 #[derive(Debug)]
@@ -85,7 +61,7 @@ impl<K: Kernel> Launch<K, Initialised> {
         if !missing.is_empty() {
             return Err(SnpError::Missing(missing));
         }
-        private::exit_on_conversions(kernel.memory()).map_err(kernel_failed)?;
+        private::exit_on_conversions(kernel.memory())?;
         let init = kvm_sev_init { ghcb_version: GHCB_VERSION, ..Default::default() };
         kernel.sev(Command::Init2(&init)).map_err(SnpError::init)?;
         Ok(Self { kernel, state: Initialised })
@@ -97,13 +73,9 @@ impl<K: Kernel> Launch<K, Initialised> {
     /// The kernel refuses.
     pub fn add_memory(self, regions: &[Region]) -> Result<Launch<K, WithMemory>, SnpError> {
         let kernel = self.kernel;
-        let regions = private::add_regions(kernel.memory(), regions).map_err(kernel_failed)?;
+        let regions = private::add_regions(kernel.memory(), regions)?;
         Ok(Launch { kernel, state: WithMemory { regions } })
     }
-}
-
-fn kernel_failed((request, errno): (&'static str, Errno)) -> SnpError {
-    SnpError::Kernel(request, errno)
 }
 
 impl<K: Kernel> Launch<K, WithMemory> {
@@ -213,17 +185,6 @@ impl<K: Kernel> Launch<K, Measured<K::Cpu>> {
         let Measured { regions, cpus } = self.state;
         Ok(Launched { regions, cpus })
     }
-}
-
-/// Repeats a command that a signal or a busy firmware interrupted.
-fn retry(mut command: impl FnMut() -> Result<(), SevError>) -> Result<(), SevError> {
-    for _ in 0..MOST_RETRIES {
-        match command() {
-            Err(error) if error.is_transient() => {}
-            other => return other,
-        }
-    }
-    command()
 }
 
 /// Bytes on pages of their own, which KVM may write to.

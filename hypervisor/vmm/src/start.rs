@@ -8,12 +8,13 @@ use vm_memory::GuestMemoryBackend;
 use crate::attester::Attester;
 use crate::boot::{self, BootSource};
 use crate::cpu;
+use crate::irqchip::Message;
 use crate::machine::MachineError;
 use crate::measured::{MeasuredFiles, Placed, Planned};
 use crate::memory::GuestMemory;
-use crate::private::{KvmMemory, PrivateMemory};
+use crate::private::{KvmMemory, PrivateMemory, WithCpus};
 use crate::simulated::{Identity, SoftwareProcessor};
-use crate::snp::{self, KvmKernel, Launch, Launched, WithCpus};
+use crate::snp::{self, KvmKernel, Launch, Launched};
 use crate::tdx::{self, Interrupt, Requests};
 use crate::unsafe_kernel;
 use crate::wired::{Cpus, TrustDomain, failed};
@@ -163,10 +164,9 @@ fn launch_tdx(
 
 /// Sends interrupts to CPUs as messages. One that KVM does not take is lost: the guest looks by itself, only later.
 fn interrupt(vm: Arc<VmFd>) -> Arc<Interrupt> {
-    const LOCAL_APICS: u32 = 0xfee0_0000;
     Arc::new(move |cpu, vector| {
-        let address_lo = LOCAL_APICS | u32::from(cpu) << 12;
-        let message = kvm_bindings::kvm_msi { address_lo, data: vector.into(), ..Default::default() };
+        let Message { address, data } = Message::for_cpu(cpu, vector);
+        let message = kvm_bindings::kvm_msi { address_lo: address, data, ..Default::default() };
         let _ = vm.signal_msi(message);
     })
 }

@@ -31,7 +31,9 @@ pub use refusal::{Missing, ModuleStatus, TdxError};
 pub use requests::{Interrupt, Requests};
 pub use service::{QuoteSource, Service, ServiceError};
 
-use crate::private::{self, PrivateRegion, Region};
+use crate::private::{
+    self, Initialised, MOST_RETRIES, Measured, PrivateRegion, Region, Transient, WithCpus, WithMemory, retry,
+};
 use crate::unsafe_mapping::Mapping;
 
 /// The module's virtual APIC timer runs at 25 MHz.
@@ -44,8 +46,6 @@ const XFAM_NEEDED: u64 = 3;
 /// What else a guest gets where it can have it, bit by bit as in XCR0 and IA32_XSS; of each group all or nothing: AVX,
 /// AVX-512, PKRU, CET, AMX.
 const XFAM_WANTED: [u64; 5] = [1 << 2, 7 << 5, 1 << 9, 3 << 11, 3 << 17];
-/// A signal or a busy module may interrupt a command: more often is no accident.
-const MOST_RETRIES: u32 = 100;
 /// The module draws a key's random numbers with an instruction that may have none. It costs a microsecond to ask again.
 const MOST_KEY_RETRIES: u32 = 10_000;
 /// The first list for CPUID values, and the longest that is believed.
@@ -80,30 +80,6 @@ impl Identity {
 pub struct Prepared {
     capabilities: Capabilities,
     configurable: Vec<kvm_cpuid_entry2>,
-}
-
-/// The machine is a trust domain without memory.
-#[derive(Debug)]
-pub struct Initialised;
-
-/// It has memory, all of it private.
-#[derive(Debug)]
-pub struct WithMemory {
-    regions: Vec<PrivateRegion>,
-}
-
-/// It has all its CPUs.
-#[derive(Debug)]
-pub struct WithCpus<C> {
-    regions: Vec<PrivateRegion>,
-    cpus: Vec<C>,
-}
-
-/// Its pages are added.
-#[derive(Debug)]
-pub struct Measured<C> {
-    regions: Vec<PrivateRegion>,
-    cpus: Vec<C>,
 }
 
 /// A launch that has got as far as `S`.
@@ -278,17 +254,6 @@ impl<K: Kernel> Launch<K, Measured<K::Cpu>> {
             .map_err(|status| TdxError::Finish(status.into()))?;
         Ok(Launched { regions, cpus, requests })
     }
-}
-
-/// Repeats a command that a signal or a busy module interrupted.
-fn retry(mut command: impl FnMut() -> Result<(), TdxStatus>) -> Result<(), TdxStatus> {
-    for _ in 0..MOST_RETRIES {
-        match command() {
-            Err(status) if status.is_transient() => {}
-            other => return other,
-        }
-    }
-    command()
 }
 
 /// Repeats a command with twice the room as long as its list does not fit.

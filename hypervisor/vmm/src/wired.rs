@@ -14,9 +14,9 @@ use crate::irqchip::{self, IoApic};
 use crate::machine::MachineError;
 use crate::measured::{MeasuredError, Placed};
 use crate::memory::GuestMemory;
-use crate::private::Region;
+use crate::private::{Region, WithCpus};
 use crate::reports::Reporter;
-use crate::snp::{self, KvmKernel, Launch, WithCpus};
+use crate::snp::{self, KvmKernel, Launch};
 use crate::tdx::{self, Identity, Quotes};
 use crate::unsafe_mapping::Mapping;
 use crate::{layout, unsafe_kernel};
@@ -62,7 +62,7 @@ pub(crate) enum Cpus {
 
 /// A trust domain that has its CPUs.
 pub(crate) struct TrustDomain {
-    pub(crate) launch: tdx::Launch<tdx::KvmKernel, tdx::WithCpus<VcpuFd>>,
+    pub(crate) launch: tdx::Launch<tdx::KvmKernel, WithCpus<VcpuFd>>,
     /// The shared side of the place for stage0's image.
     pub(crate) image: Placed,
     pub(crate) quotes: Arc<Quotes>,

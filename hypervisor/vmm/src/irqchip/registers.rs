@@ -39,6 +39,17 @@ pub struct Message {
     pub data: u32,
 }
 
+impl Message {
+    /// The local APICs' address, in whose bits 19:12 a destination is.
+    const LOCAL_APICS: u32 = 0xfee0_0000;
+
+    /// An interrupt for one CPU.
+    #[must_use]
+    pub fn for_cpu(cpu: u8, vector: u8) -> Self {
+        Self { address: Self::LOCAL_APICS | u32::from(cpu) << 12, data: vector.into() }
+    }
+}
+
 /// The registers.
 #[derive(Debug)]
 pub struct Registers {
@@ -103,14 +114,13 @@ impl Registers {
     /// called it a level.
     #[must_use]
     pub fn message(&self, pin: u32) -> Option<Message> {
-        const LOCAL_APICS: u64 = 0xfee0_0000;
         const LOGICAL_ADDRESS: u64 = 1 << 2;
         let entry = *self.entries.get(usize::try_from(pin).ok()?)?;
         if entry & MASKED != 0 {
             return None;
         }
         let mode = if entry & LOGICAL != 0 { LOGICAL_ADDRESS } else { 0 };
-        let address = LOCAL_APICS | (entry >> DESTINATION_SHIFT) << 12 | mode;
+        let address = u64::from(Message::LOCAL_APICS) | (entry >> DESTINATION_SHIFT) << 12 | mode;
         Some(Message { address: u32::try_from(address).ok()?, data: u32::try_from(entry & DATA).ok()? })
     }
 }

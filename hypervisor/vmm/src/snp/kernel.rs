@@ -7,7 +7,7 @@ use nacre_launch::CpuState;
 use nix::errno::Errno;
 
 use crate::cpu::CpuError;
-use crate::private::MemoryKernel;
+use crate::private::{MemoryKernel, Transient};
 
 /// KVM with a security processor behind it, or a model of both.
 pub trait Kernel {
@@ -60,11 +60,10 @@ pub struct SevError {
     pub firmware: u32,
 }
 
-impl SevError {
-    /// Whether to try again: a signal came, or the firmware was busy. A signal at a call's first page is reported as an I/O
-    /// error with which the firmware has nothing to do.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
+impl Transient for SevError {
+    /// A signal came, or the firmware was busy. A signal at a call's first page is reported as an I/O error with which the
+    /// firmware has nothing to do.
+    fn is_transient(&self) -> bool {
         match self.errno {
             Errno::EINTR | Errno::EAGAIN => true,
             Errno::EIO => self.firmware == 0,

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::cpuid_page::Difference;
 use super::kernel::SevError;
 use crate::cpu::CpuError;
-use crate::private::Capability;
+use crate::private::{Capability, list};
 
 /// Why a launch ended.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,12 @@ pub enum SnpError {
     /// A virtual CPU.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+}
+
+impl From<(&'static str, Errno)> for SnpError {
+    fn from((request, errno): (&'static str, Errno)) -> Self {
+        Self::Kernel(request, errno)
+    }
 }
 
 impl SnpError {
@@ -151,8 +157,4 @@ impl fmt::Display for FirmwareStatus {
         };
         write!(formatter, "firmware status {firmware:#x}, {name}")
     }
-}
-
-fn list<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -4,26 +4,12 @@ use rstest::rstest;
 
 use super::model::{Model, Wishes, cpuid};
 use super::*;
-use crate::measured::tests::kernel_file;
 use crate::private::{Attributes, Capability};
+use crate::stand_in::{self, kernel_file, regions};
 use crate::unsafe_mapping::Mapping;
 
 fn plan(vcpus: u32) -> LaunchPlan {
-    let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
-    let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: "" };
-    Guest::new(Tee::Snp, &files).unwrap().plan(vcpus, 64, Policy::default()).unwrap()
-}
-
-/// RAM of 64 MiB, and the place of stage0's image.
-fn regions() -> (Vec<Region>, Vec<Mapping>) {
-    let ranges = [(0, 64 << 20), (0xffff_4000u64, 0xc000)];
-    let mappings: Vec<Mapping> =
-        ranges.iter().map(|(_, len)| Mapping::zeros(usize::try_from(*len).unwrap()).unwrap()).collect();
-    let regions = ranges.iter().zip(&mappings).map(|((start, len), mapping)| Region {
-        range: AddressRange::new(*start, *len).unwrap(),
-        shared_address: mapping.address(),
-    });
-    (regions.collect(), mappings)
+    stand_in::plan(Tee::Snp, vcpus)
 }
 
 fn launch(model: &Arc<Model>, plan: &LaunchPlan, vcpus: u8) -> Result<Launched<usize>, SnpError> {

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use super::abi::{Listed, MemRegion};
 use crate::cpu::CpuError;
-use crate::private::MemoryKernel;
+use crate::private::{MemoryKernel, Transient};
 
 /// KVM with a TDX module behind it, or a model of both.
 pub trait Kernel {
@@ -117,10 +117,9 @@ pub struct TdxStatus {
     pub module: u64,
 }
 
-impl TdxStatus {
-    /// Whether to try again: a signal came, or somebody else held what the module needed.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
+impl Transient for TdxStatus {
+    /// A signal came, or somebody else held what the module needed.
+    fn is_transient(&self) -> bool {
         matches!(self.errno, Errno::EINTR | Errno::EAGAIN | Errno::EBUSY)
     }
 }

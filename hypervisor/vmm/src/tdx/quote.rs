@@ -18,7 +18,7 @@ use nacre_devices::SharedMemory;
 use nacre_stage0_abi::PAGE_SIZE;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::service::{QuoteSource, REPORT_LEN, ServiceError};
+use super::service::{QuoteSource, REPORT_LEN};
 use crate::memory::GuestMemory;
 
 /// What TDG.VP.VMCALL gives back.
@@ -50,7 +50,7 @@ const MOST_IN_FLIGHT: usize = 4;
 pub struct Quotes {
     memory: Arc<GuestMemory>,
     shared: Arc<dyn SharedMemory>,
-    source: Option<Box<dyn QuoteSource>>,
+    source: Option<Arc<dyn QuoteSource>>,
     in_flight: AtomicUsize,
     log: slog::Logger,
 }
@@ -69,7 +69,7 @@ impl Quotes {
         source: Option<Box<dyn QuoteSource>>,
         log: slog::Logger,
     ) -> Self {
-        Self { memory, shared, source, in_flight: AtomicUsize::new(0), log }
+        Self { memory, shared, source: source.map(Arc::from), in_flight: AtomicUsize::new(0), log }
     }
 
     /// Serves a request. What comes back is for the guest; the quote itself, or why there is none, is in the buffer then, or
@@ -79,18 +79,15 @@ impl Quotes {
             return ALIGN_ERROR;
         }
         let Some(report) = self.report(gpa, size) else { return INVALID_OPERAND };
-        if self.source.is_none() || self.in_flight.fetch_add(1, Ordering::Relaxed) >= MOST_IN_FLIGHT {
-            if self.source.is_some() {
-                self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            }
+        let Some(source) = self.source.clone().filter(|_| self.begins()) else {
             self.finish(gpa, UNAVAILABLE, &[]);
             done();
             return SUCCESS;
-        }
+        };
         let (finished, quick) = channel();
         let quotes = Arc::clone(self);
         let make = move || {
-            quotes.make(gpa, size, &report);
+            quotes.make(&*source, gpa, size, &report);
             quotes.in_flight.fetch_sub(1, Ordering::Relaxed);
             done();
             // Nobody waits if it took longer.
@@ -131,12 +128,14 @@ impl Quotes {
         Some(report)
     }
 
-    fn make(&self, gpa: u64, size: u64, report: &[u8; REPORT_LEN]) {
-        let result = match &self.source {
-            Some(source) => source.quote(report),
-            None => Err(ServiceError::Answer("there is no service")),
-        };
-        match result {
+    /// Counts another quote, unless too many are being made.
+    fn begins(&self) -> bool {
+        let more = |count| (count < MOST_IN_FLIGHT).then_some(count + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn make(&self, source: &dyn QuoteSource, gpa: u64, size: u64, report: &[u8; REPORT_LEN]) {
+        match source.quote(report) {
             Ok(quote) if quote.len() as u64 <= size - DATA => self.finish(gpa, DONE, &quote),
             Ok(quote) => {
                 slog::warn!(self.log, "the guest's buffer is too small for its quote"; "bytes" => quote.len());
@@ -177,6 +176,7 @@ mod tests {
     use rstest::rstest;
     use slog::{Discard, Logger, o};
 
+    use super::super::service::ServiceError;
     use super::super::service::tests::{response, service};
     use super::*;
     use crate::memory;

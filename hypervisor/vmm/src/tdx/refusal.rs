@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::kernel::TdxStatus;
 use crate::cpu::CpuError;
-use crate::private::Capability;
+use crate::private::{Capability, list};
 
 /// Why a launch ended.
 #[derive(Debug, thiserror::Error)]
@@ -144,8 +144,4 @@ impl fmt::Display for ModuleStatus {
         };
         write!(formatter, "status {module:#x} of the TDX module, {name}")
     }
-}
-
-fn list<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

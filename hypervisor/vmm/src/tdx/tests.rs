@@ -1,31 +1,16 @@
 use std::collections::BTreeMap;
 
-use nacre_launch::{Guest, GuestFiles, Policy, Tee};
+use nacre_launch::Tee;
 use nacre_stage0_abi::AddressRange;
 use rstest::rstest;
 
 use super::model::{Call, FIXED, Model, Wishes, XFAM};
 use super::*;
-use crate::measured::tests::kernel_file;
 use crate::private::{Attributes, Capability, MemoryKernel};
+use crate::stand_in::{self, regions};
 
 fn plan(tee: Tee, vcpus: u32) -> LaunchPlan {
-    let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
-    let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: "" };
-    let plan = Guest::new(tee, &files).unwrap().plan(vcpus, 64, Policy::default()).unwrap();
-    plan.with_host_data(HostData([7; 32]))
-}
-
-/// RAM of 64 MiB, and the place of stage0's image.
-fn regions() -> (Vec<Region>, Vec<Mapping>) {
-    let ranges = [(0, 64 << 20), (0xffff_4000u64, 0xc000)];
-    let mappings: Vec<Mapping> =
-        ranges.iter().map(|(_, len)| Mapping::zeros(usize::try_from(*len).unwrap()).unwrap()).collect();
-    let regions = ranges.iter().zip(&mappings).map(|((start, len), mapping)| Region {
-        range: AddressRange::new(*start, *len).unwrap(),
-        shared_address: mapping.address(),
-    });
-    (regions.collect(), mappings)
+    stand_in::plan(tee, vcpus).with_host_data(HostData([7; 32]))
 }
 
 fn launch(model: &Arc<Model>, plan: &LaunchPlan, vcpus: u8) -> Result<Launched<usize>, TdxError> {

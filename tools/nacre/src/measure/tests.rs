@@ -6,29 +6,13 @@ use tempfile::TempDir;
 
 use super::*;
 
+#[path = "../../../../hypervisor/launch/tests/stand_in/kernel.rs"]
+mod kernel;
+
 #[derive(Parser)]
 struct Program {
     #[command(flatten)]
     arguments: Arguments,
-}
-
-/// An ELF file with one segment of a page at 16 MiB.
-fn kernel() -> Vec<u8> {
-    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-    file.resize(16, 0);
-    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    for number in [16u64 << 20, 64] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(54, 0);
-    file.extend([56, 0, 1, 0]);
-    file.resize(64, 0);
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for number in [0x1000u64, 0, 16 << 20, 0x1000, 0x1000, 0x1000] {
-        file.extend(number.to_le_bytes());
-    }
-    file.resize(0x2000, 0x90);
-    file
 }
 
 /// A folder with a configuration and what it names.
@@ -36,7 +20,7 @@ fn configured(more: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("stage0"), [0x90; 0x2000]).unwrap();
-    fs::write(at("kernel"), kernel()).unwrap();
+    fs::write(at("kernel"), kernel::kernel_file()).unwrap();
     fs::write(at("initrd"), "initrd").unwrap();
     let path = |name: &str| at(name).display().to_string();
     let guest = format!(

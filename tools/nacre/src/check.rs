@@ -6,11 +6,14 @@ mod containerd;
 mod files;
 mod kernel;
 mod kvm;
+mod limited;
 mod pods;
 mod report;
 mod snp;
 mod tdx;
 mod tee;
+#[cfg(test)]
+mod testing;
 mod tools;
 mod unsafe_attributes;
 

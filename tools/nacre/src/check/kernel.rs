@@ -25,8 +25,19 @@ fn judge(release: &str) -> Finding {
     }
 }
 
+/// A release that must be this one or a later one, for a technology; one without numbers is believed.
+pub fn at_least(name: &'static str, release: &str, oldest: (u32, u32), option: &str) -> Finding {
+    match version(release) {
+        Some(version) if version < oldest => {
+            let (major, minor) = oldest;
+            Finding::missing(name, release, format!("boot a kernel {major}.{minor} or later, with {option}"))
+        }
+        _ => Finding::ok(name, release),
+    }
+}
+
 /// Major and minor number of a release such as `6.12.57+deb13-amd64`.
-pub fn version(release: &str) -> Option<(u32, u32)> {
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

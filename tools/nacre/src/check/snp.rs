@@ -10,8 +10,8 @@ use nacre_launch::Policy;
 use sev::firmware::host::Firmware;
 
 use super::Finding;
-use super::kernel::version;
-use super::unsafe_attributes;
+use super::limited::Limited;
+use super::{kernel, unsafe_attributes};
 
 /// `KVM_X86_SNP_POLICY_BITS` (Linux, uapi/asm/kvm.h for x86), which kvm-bindings does not have.
 const SNP_POLICY_BITS: u32 = 1;
@@ -29,17 +29,10 @@ pub struct Host {
     /// The parameter of KVM's module, if that is loaded.
     parameter: Option<String>,
     device: io::Result<()>,
-    asids: Option<Asids>,
+    asids: Option<Limited>,
     kvm: Offers,
     /// What the firmware says of itself, if it can be asked.
     firmware: Option<Result<Interface, String>>,
-}
-
-/// Numbers by which the processor tells encrypted guests apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asids {
-    all: u64,
-    used: u64,
 }
 
 /// What KVM offers.
@@ -72,15 +65,13 @@ impl Host {
     fn read(root: &Path, kvm: Offers) -> Self {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok();
         let cpuinfo = text("proc/cpuinfo").unwrap_or_default();
-        // Guests with SEV-SNP count as those with SEV-ES: both have numbers below the others'.
-        let asids = |file: &str| value(&text(file)?, "sev_es");
         Self {
             processor: cpuinfo.split_whitespace().any(|word| word == "sev_snp"),
             release: text("proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             parameter: text("sys/module/kvm_amd/parameters/sev_snp").map(|text| text.trim().to_owned()),
             device: File::options().read(true).write(true).open(root.join("dev/sev")).map(drop),
-            asids: asids("sys/fs/cgroup/misc.capacity")
-                .map(|all| Asids { all, used: asids("sys/fs/cgroup/misc.current").unwrap_or_default() }),
+            // Guests with SEV-SNP count as those with SEV-ES: both have numbers below the others'.
+            asids: Limited::read(root, "sev_es"),
             kvm,
             firmware: None,
         }
@@ -119,13 +110,7 @@ impl Host {
     }
 
     fn kernel(&self) -> Finding {
-        let (name, release) = ("SNP kernel", self.release.as_str());
-        match version(release) {
-            Some(version) if version < OLDEST => {
-                Finding::missing(name, release, "boot a kernel 6.11 or later, with CONFIG_KVM_AMD_SEV")
-            }
-            _ => Finding::ok(name, release),
-        }
+        kernel::at_least("SNP kernel", &self.release, OLDEST, "CONFIG_KVM_AMD_SEV")
     }
 
     fn module(&self) -> Finding {
@@ -191,10 +176,9 @@ impl Host {
     }
 }
 
-fn free(asids: Asids) -> Finding {
-    let (name, Asids { all, used }) = ("SNP ASIDs", asids);
-    let found = format!("{} of {all} free", all.saturating_sub(used));
-    match (all, used < all) {
+fn free(asids: Limited) -> Finding {
+    let (name, found) = ("SNP ASIDs", asids.text());
+    match (asids.all, asids.has_more()) {
         (0, _) => Finding::missing(
             name,
             "none is set apart for SEV-ES and SEV-SNP",
@@ -253,12 +237,6 @@ impl Offers {
             vmsa_features: attribute(KVM_X86_SEV_VMSA_FEATURES),
         }
     }
-}
-
-/// The number behind a word at the beginning of a line.
-pub(super) fn value(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.trim().parse().ok()
 }
 
 #[cfg(test)]

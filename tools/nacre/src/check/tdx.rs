@@ -12,8 +12,8 @@ use nacre_configuration::values::QuoteService;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 
 use super::Finding;
-use super::kernel::version;
-use super::snp::value;
+use super::kernel;
+use super::limited::Limited;
 
 /// `KVM_X86_TDX_VM` (Linux, uapi/asm/kvm.h for x86).
 const TDX_VM: u32 = 5;
@@ -33,15 +33,9 @@ pub struct Host {
     /// KVM makes such machines. Then the module is loaded and initialised: KVM does that itself.
     machines: bool,
     module: Option<String>,
-    keys: Option<Keys>,
+    /// By which the processor keeps guests apart.
+    keys: Option<Limited>,
     quotes: Result<(), String>,
-}
-
-/// By which the processor keeps guests apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Keys {
-    all: u64,
-    used: u64,
 }
 
 impl Host {
@@ -59,15 +53,13 @@ impl Host {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok();
         let trimmed = |path: &str| text(path).map(|text| text.trim().to_owned());
         let cpuinfo = text("proc/cpuinfo").unwrap_or_default();
-        let keys = |file: &str| value(&text(file)?, "tdx");
         Self {
             processor: cpuinfo.split_whitespace().any(|word| word == "tdx_host_platform"),
             release: trimmed("proc/sys/kernel/osrelease").unwrap_or_default(),
             parameter: trimmed("sys/module/kvm_intel/parameters/tdx"),
             machines,
             module: trimmed(MODULE_VERSION),
-            keys: keys("sys/fs/cgroup/misc.capacity")
-                .map(|all| Keys { all, used: keys("sys/fs/cgroup/misc.current").unwrap_or_default() }),
+            keys: Limited::read(root, "tdx"),
             quotes: Ok(()),
         }
     }
@@ -102,13 +94,7 @@ impl Host {
     }
 
     fn kernel(&self) -> Finding {
-        let (name, release) = ("TDX kernel", self.release.as_str());
-        match version(release) {
-            Some(version) if version < OLDEST => {
-                Finding::missing(name, release, "boot a kernel 6.16 or later, with CONFIG_KVM_INTEL_TDX")
-            }
-            _ => Finding::ok(name, release),
-        }
+        kernel::at_least("TDX kernel", &self.release, OLDEST, "CONFIG_KVM_INTEL_TDX")
     }
 
     fn parameter(&self) -> Finding {
@@ -151,10 +137,9 @@ impl Host {
     }
 }
 
-fn free(keys: Keys) -> Finding {
-    let (name, Keys { all, used }) = ("TDX keys", keys);
-    let found = format!("{} of {all} free", all.saturating_sub(used));
-    if used < all {
+fn free(keys: Limited) -> Finding {
+    let (name, found) = ("TDX keys", keys.text());
+    if keys.has_more() {
         return Finding::ok(name, found);
     }
     Finding::missing(

@@ -5,6 +5,7 @@ use std::path::Path;
 use nacre_configuration::Loaded;
 use nacre_launch::Measurement;
 
+use crate::hex;
 use crate::measure::{self, TeeName, Wanted, references};
 
 /// A measurement that is acceptable.
@@ -26,6 +27,22 @@ pub fn given(measurements: &[Measurement]) -> Vec<Acceptable> {
         whose: "the expected one".to_owned(),
     };
     measurements.iter().map(acceptable).collect()
+}
+
+/// Whose this measurement of a technology's guest is; wrong if it is not acceptable.
+///
+/// # Errors
+/// It is none of them, in words.
+pub fn judge(found: &[u8; 48], tee: TeeName, measurements: &[Acceptable]) -> Result<String, String> {
+    let matching = measurements
+        .iter()
+        .find(|acceptable| acceptable.measurement.0 == *found && acceptable.tee.is_none_or(|of| of == tee));
+    let found = hex::text(found);
+    match (matching, measurements) {
+        (Some(acceptable), _) => Ok(format!("{found}, {}", acceptable.whose)),
+        (None, [one]) => Err(format!("{found}, expected is {}", one.measurement)),
+        (None, _) => Err(format!("{found}, none of the {} that are acceptable", measurements.len())),
+    }
 }
 
 /// Those of all sizes that pods can have.

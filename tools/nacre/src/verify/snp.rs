@@ -15,7 +15,7 @@ use x509_cert::Certificate;
 
 use super::Arguments;
 use super::certificates::Certificates;
-use super::plans::Acceptable;
+use super::plans::{self, Acceptable};
 use super::verdict::Verdict;
 use crate::hex;
 use crate::measure::TeeName;
@@ -95,7 +95,8 @@ fn claims(
     measurements: &[Acceptable],
     arguments: &Arguments,
 ) {
-    verdict.step("measurement", measurement(report, simulated, measurements));
+    let tee = if simulated { TeeName::Simulated } else { TeeName::Snp };
+    verdict.step("measurement", plans::judge(&report.measurement, tee, measurements));
     let policy = u64::from(report.policy);
     match arguments.policy {
         Some(wanted) if wanted == policy => verdict.step("policy", Ok::<_, String>(format!("{policy:#x}"))),
@@ -124,44 +125,12 @@ fn claims(
         },
     );
     tcb(verdict, report, &arguments.min_tcb);
-    let host_data = hex::text(&report.host_data);
-    match arguments.host_data {
-        Some(wanted) => same(verdict, "host data", &host_data, &hex::text(&wanted)),
-        None => verdict.skip("host data", host_data),
-    }
-    let report_data = hex::text(&report.report_data);
-    match arguments.report_data {
-        Some(wanted) => same(verdict, "report data", &report_data, &hex::text(&wanted)),
-        None => verdict.skip("report data", report_data),
-    }
-    let id_key = hex::text(&report.id_key_digest);
-    match arguments.id_key {
-        Some(wanted) => same(verdict, "ID key", &id_key, &hex::text(&wanted)),
-        None => verdict.skip("ID key", id_key),
-    }
-}
-
-fn same(verdict: &mut Verdict, name: &'static str, found: &str, wanted: &str) {
-    let outcome =
-        if found == wanted { Ok(found.to_owned()) } else { Err(format!("{found}, expected is {wanted}")) };
-    verdict.step(name, outcome);
-}
-
-fn measurement(
-    report: &AttestationReport,
-    simulated: bool,
-    measurements: &[Acceptable],
-) -> Result<String, String> {
-    let tee = if simulated { TeeName::Simulated } else { TeeName::Snp };
-    let found = hex::text(&report.measurement);
-    let matching = measurements.iter().find(|acceptable| {
-        acceptable.measurement.0 == report.measurement && acceptable.tee.is_none_or(|of| of == tee)
-    });
-    match (matching, measurements) {
-        (Some(acceptable), _) => Ok(format!("{found}, {}", acceptable.whose)),
-        (None, [one]) => Err(format!("{found}, expected is {}", one.measurement)),
-        (None, _) => Err(format!("{found}, none of the {} that are acceptable", measurements.len())),
-    }
+    let wanted = arguments.host_data.map(|wanted| hex::text(&wanted));
+    verdict.compare("host data", hex::text(&report.host_data), wanted);
+    let wanted = arguments.report_data.map(|wanted| hex::text(&wanted));
+    verdict.compare("report data", hex::text(&report.report_data), wanted);
+    let wanted = arguments.id_key.map(|wanted| hex::text(&wanted));
+    verdict.compare("ID key", hex::text(&report.id_key_digest), wanted);
 }
 
 /// What can be lower than it should be: the versions that the key is for, those that can't be undone, and those of the launch.

@@ -12,7 +12,7 @@ use dcap_qvl::verify::{QuoteVerifier, VerifiedReport};
 use x509_cert::Certificate;
 use x509_cert::der::Encode;
 
-use super::plans::Acceptable;
+use super::plans::{self, Acceptable};
 use super::verdict::Verdict;
 use super::{Arguments, Error};
 use crate::hex;
@@ -112,7 +112,7 @@ fn body(report: &Report) -> Option<&TDReport10> {
 
 /// What the quote says, now that it is known who says it.
 fn claims(verdict: &mut Verdict, report: &TDReport10, measurements: &[Acceptable], arguments: &Arguments) {
-    verdict.step("measurement", measurement(&report.mr_td, measurements));
+    verdict.step("measurement", plans::judge(&report.mr_td, TeeName::Tdx, measurements));
     let attributes = u64::from_le_bytes(report.td_attributes);
     let debug = match attributes & DEBUG {
         0 => Ok("the host can't debug the guest"),
@@ -129,33 +129,12 @@ fn claims(verdict: &mut Verdict, report: &TDReport10, measurements: &[Acceptable
         padded.iter_mut().zip(wanted).for_each(|(place, byte)| *place = byte);
     }
     let wanted = arguments.host_data.map(|_| hex::text(&padded));
-    same_or_skip(verdict, "host data", hex::text(&report.mr_config_id), wanted);
+    verdict.compare("host data", hex::text(&report.mr_config_id), wanted);
     let wanted = arguments.report_data.map(|data| hex::text(&data));
-    same_or_skip(verdict, "report data", hex::text(&report.report_data), wanted);
+    verdict.compare("report data", hex::text(&report.report_data), wanted);
     for (name, register) in [("rtmr1", report.rt_mr1), ("rtmr2", report.rt_mr2)] {
         // stage0 has compared the images with hashes that are part of the measurement: these say the same once more.
         verdict.skip(name, hex::text(&register));
-    }
-}
-
-fn same_or_skip(verdict: &mut Verdict, name: &'static str, found: String, wanted: Option<String>) {
-    let Some(wanted) = wanted else {
-        verdict.skip(name, found);
-        return;
-    };
-    let right = wanted == found;
-    verdict.step(name, if right { Ok(found) } else { Err(format!("{found}, expected is {wanted}")) });
-}
-
-fn measurement(mrtd: &[u8; 48], measurements: &[Acceptable]) -> Result<String, String> {
-    let found = hex::text(mrtd);
-    let matching = measurements.iter().find(|acceptable| {
-        acceptable.measurement.0 == *mrtd && acceptable.tee.is_none_or(|of| of == TeeName::Tdx)
-    });
-    match (matching, measurements) {
-        (Some(acceptable), _) => Ok(format!("{found}, {}", acceptable.whose)),
-        (None, [one]) => Err(format!("{found}, expected is {}", one.measurement)),
-        (None, _) => Err(format!("{found}, none of the {} that are acceptable", measurements.len())),
     }
 }
 

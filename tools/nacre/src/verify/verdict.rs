@@ -71,6 +71,13 @@ impl Verdict {
         self.steps.push(Step { name, result: StepResult::Skipped, found: found.into() });
     }
 
+    /// A step that is right if what was found is what is wanted, where something is.
+    pub fn compare(&mut self, name: &'static str, found: String, wanted: Option<String>) {
+        let Some(wanted) = wanted else { return self.skip(name, found) };
+        let outcome = if wanted == found { Ok(found) } else { Err(format!("{found}, expected is {wanted}")) };
+        self.step(name, outcome);
+    }
+
     /// Every step is right, and there are some.
     pub fn accepted(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.result != StepResult::Failed)

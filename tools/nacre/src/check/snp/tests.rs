@@ -1,10 +1,9 @@
 //! Hosts that are folders.
 
 use rstest::rstest;
-use tempfile::TempDir;
 
 use super::*;
-use crate::check::report::State;
+use crate::check::testing;
 
 const GOOD: [(&str, &str); 6] = [
     ("proc/cpuinfo", "flags\t\t: fpu svm sev sev_es sev_snp\n"),
@@ -17,29 +16,15 @@ const GOOD: [(&str, &str); 6] = [
 const ALL: Offers = Offers { machines: true, policy: Some(0x3bf_ffff), vmsa_features: Some(0x220) };
 const CURRENT: Interface = Interface { version: (1, 58), build: 7 };
 
-/// A host that has all, but for these files; without content a file is not there.
+/// A host that has all, but for these files.
 fn host(other: &[(&str, Option<&str>)], kvm: Offers, firmware: Interface) -> Host {
-    let root: TempDir = tempfile::tempdir().unwrap();
-    for (name, text) in GOOD {
-        let other = other.iter().find(|(other, _)| *other == name);
-        let Some(text) = other.map_or(Some(text), |(_, text)| *text) else { continue };
-        let path = root.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    let mut host = Host::read(root.path(), kvm);
+    let mut host = Host::read(testing::host(&GOOD, other).path(), kvm);
     host.firmware = host.device.is_ok().then_some(Ok(firmware));
     host
 }
 
-/// The names of what is missing, each of which says what to do.
 fn missing(host: &Host, policy: u64) -> Vec<&'static str> {
-    let findings = host.findings(Policy::new(policy).unwrap());
-    let missing = findings.into_iter().filter(|finding| finding.state == State::Missing);
-    missing
-        .inspect(|finding| assert!(finding.to_do.is_some(), "{finding:?}"))
-        .map(|finding| finding.name)
-        .collect()
+    testing::missing(host.findings(Policy::new(policy).unwrap()))
 }
 
 #[test]

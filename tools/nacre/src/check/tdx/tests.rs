@@ -6,6 +6,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::check::report::State;
+use crate::check::testing;
 
 const GOOD: [(&str, &str); 6] = [
     ("proc/cpuinfo", "flags\t\t: fpu vmx tdx_host_platform\n"),
@@ -16,27 +17,13 @@ const GOOD: [(&str, &str); 6] = [
     ("sys/fs/cgroup/misc.current", "tdx 4\n"),
 ];
 
-/// A host that has all, but for this file; without content the file is not there.
+/// A host that has all, but for this file.
 fn host(other: &str, content: Option<&str>, machines: bool) -> Host {
-    let root = tempfile::tempdir().unwrap();
-    for (name, text) in GOOD {
-        let text = if name == other { content } else { Some(text) };
-        let path = root.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        if let Some(text) = text {
-            fs::write(path, text).unwrap();
-        }
-    }
-    Host::read(root.path(), machines)
+    Host::read(testing::host(&GOOD, &[(other, content)]).path(), machines)
 }
 
-/// The names of what is missing, each of which says what to do.
 fn missing(host: &Host) -> Vec<&'static str> {
-    let missing = host.findings().into_iter().filter(|finding| finding.state == State::Missing);
-    missing
-        .inspect(|finding| assert!(finding.to_do.is_some(), "{finding:?}"))
-        .map(|finding| finding.name)
-        .collect()
+    testing::missing(host.findings())
 }
 
 #[test]

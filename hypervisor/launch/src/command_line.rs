@@ -42,8 +42,7 @@ const NO_TABLES: [&str; 2] = ["acpi=off", "mce=off"];
 /// The line of a guest without confidential memory. It has `count` devices.
 #[must_use]
 pub fn plain(count: u32, appended: &str) -> String {
-    let [no_acpi, no_machine_checks] = NO_TABLES;
-    line(&[NO_BOUNCE_BUFFERS, no_acpi, no_machine_checks], count, appended)
+    line(&[&[NO_BOUNCE_BUFFERS], &NO_TABLES[..]].concat(), count, appended)
 }
 
 /// The line of a confidential guest whose devices stage0 lists in ACPI's tables.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_cri::v1::PodSandboxState;
 
 use super::client::Cri;
-use super::life::kill_containerd;
+use super::life::{kill_containerd, runs};
 use super::pod::Pod;
 use super::traces::Traces;
 use crate::cases::Test;
@@ -137,10 +137,7 @@ fn while_made(context: &Context, strike: impl Fn(&Made, Duration) -> Outcome) ->
         }
         equal("pods", cri.pods()?.len(), 0)?;
     }
-    let cri = Cri::connect(context)?;
-    let pod = cri.pod("b").run()?;
-    equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
-    pod.end()
+    runs(&Cri::connect(context)?, "b")
 }
 
 /// A pod that is being made.

@@ -53,6 +53,13 @@ fn systemctl(words: &[&str]) -> Outcome {
     process::run(Command::new("systemctl").args(words))?.exited(0).map(|_| ())
 }
 
+/// Runs a pod with a container to its end.
+pub(super) fn runs(cri: &Cri, name: &str) -> Outcome {
+    let pod = cri.pod(name).run()?;
+    equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
+    pod.end()
+}
+
 /// Kills containerd, and starts it again.
 pub(super) fn kill_containerd() -> Outcome {
     systemctl(&["kill", "--signal=KILL", "--kill-whom=main", "containerd"])?;
@@ -134,9 +141,7 @@ fn full(context: &Context, folder: &str) -> Outcome {
     }
     pod.remove()?;
     equal("pods", cri.pods()?.len(), 0)?;
-    let pod = cri.pod("c").run()?;
-    equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
-    pod.end()
+    runs(&cri, "c")
 }
 
 /// Pods that a node gets at once when another one fails.
@@ -179,11 +184,7 @@ fn cycles(context: &Context) -> Outcome {
     let containerd = disturbance::containerd().unwrap_or(0);
     let open = || fs::read_dir(format!("/proc/{containerd}/fd")).map(Iterator::count).unwrap_or(0);
     let memory = || listing::status(containerd, "VmRSS").unwrap_or(0);
-    let cycle = |number: u32| {
-        let pod = cri.pod(&format!("p{number}")).run()?;
-        equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")?;
-        pod.end()
-    };
+    let cycle = |number: u32| runs(&cri, &format!("p{number}"));
     (0..2).try_for_each(cycle)?;
     let before = (open(), memory());
     (0..context.options.cycles).try_for_each(|number| cycle(number + 2))?;

@@ -71,23 +71,6 @@ fn prune(home: &Path, prefix: &str, kept: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A folder to build entries of a kind in, kept as long as the returned lock lives: one run at a time builds. It holds what a
-/// build that was stopped has left.
-///
-/// # Errors
-/// The cache can't be written.
-pub fn work(kind: &str) -> Result<(PathBuf, File), Error> {
-    let folder = root().join(kind).join(".work");
-    fs::create_dir_all(&folder).map_err(Error::file("can't make the folder", &folder))?;
-    let path = folder.with_extension("lock");
-    let lock = File::create(&path).map_err(Error::file("can't write", &path))?;
-    if lock.try_lock().is_err() {
-        eprintln!("another run builds such a {kind}; waiting for it");
-        lock.lock().map_err(Error::file("can't lock", &path))?;
-    }
-    Ok((folder, lock))
-}
-
 /// The folder of the entry, made by `make` if it is not there yet. `make` fills the folder it is given, which
 /// then takes its name in one step.
 ///
@@ -108,6 +91,31 @@ pub fn entry(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result<(), Error
     });
     let _ = fs::remove_dir_all(&partial);
     made.map(|()| finished)
+}
+
+/// As [`entry`], but one run at a time makes an entry of the kind. `make` also gets a folder to build in, which holds what a
+/// build that was stopped has left.
+///
+/// # Errors
+/// Those of [`entry`].
+pub fn entry_in_turn(
+    kind: &str,
+    key: &str,
+    make: impl FnOnce(&Path, &Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    entry(kind, key, |folder| {
+        let home = root().join(kind);
+        let work = home.join(".work");
+        fs::create_dir_all(&work).map_err(Error::file("can't make the folder", &work))?;
+        let path = home.join(".work.lock");
+        let lock = File::create(&path).map_err(Error::file("can't write", &path))?;
+        if lock.try_lock().is_err() {
+            eprintln!("another run builds such a {kind}; waiting for it");
+            lock.lock().map_err(Error::file("can't lock", &path))?;
+        }
+        // It may have made this one.
+        if home.join(key).exists() { Ok(()) } else { make(folder, &work) }
+    })
 }
 
 #[cfg(test)]

@@ -51,12 +51,24 @@ impl Archive {
     /// # Errors
     /// The keyring is missing.
     pub fn source(&self, suite: &str) -> Result<String, Error> {
+        self.line("deb", suite)
+    }
+
+    /// The same for what the suite's packages are built from.
+    ///
+    /// # Errors
+    /// Those of [`Self::source`].
+    pub fn source_code(&self, suite: &str) -> Result<String, Error> {
+        self.line("deb-src", suite)
+    }
+
+    fn line(&self, kind: &str, suite: &str) -> Result<String, Error> {
         packages::need(&["debian-archive-keyring"])?;
         let keyring = KEYRINGS
             .iter()
             .find(|keyring| Path::new(keyring).exists())
             .ok_or_else(|| Error::Task(format!("none of {} exists", KEYRINGS.join(", "))))?;
-        Ok(format!("deb [signed-by={keyring}] {} {suite} main", self.uri))
+        Ok(format!("{kind} [signed-by={keyring}] {} {suite} main", self.uri))
     }
 }
 

@@ -108,12 +108,7 @@ impl Node {
     /// # Errors
     /// Something it needs can't be installed or built, or it does not come up.
     pub fn up(settings: &Settings) -> Result<Self, Error> {
-        let mut progress = Progress::new(&[
-            "packages and emulator for the test node",
-            "image of the test node",
-            "start of the test node",
-        ]);
-        Self::up_with(settings, &mut progress)
+        Self::up_with(settings, &mut Progress::new(&STEPS))
     }
 
     /// As [`Node::up`], shown as the next three steps of a longer task.

@@ -79,8 +79,8 @@ pub fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, E
 /// # Errors
 /// apt can't.
 pub fn fetch_source(name: &str, release: &str, folder: &Path) -> Result<PathBuf, Error> {
-    let line = Archive::of_this_machine()?.source(release)?;
-    let suite = Suite::fetch_lines(&format!("{release}-source"), &[line.replacen("deb ", "deb-src ", 1)])?;
+    let line = Archive::of_this_machine()?.source_code(release)?;
+    let suite = Suite::fetch_lines(&format!("{release}-source"), &[line])?;
     let mut source = suite.apt();
     source.args(["-o", "APT::Sandbox::User=root", "source", "--only-source", name]);
     command::run("apt-source", source.current_dir(folder))?;

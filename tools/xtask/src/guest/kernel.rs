@@ -1,6 +1,6 @@
 //! Kernels of our own, for guests and for the test node: Debian's source, our fragments, and nothing else.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,7 +67,7 @@ pub fn build_wishes(kind: &'static str, wishes: Vec<Wish>) -> Result<PathBuf, Er
         .ok_or_else(|| Error::Task(format!("{SOURCE} is not installed, though apt says so")))?;
     let compiler = command::output(Command::new("gcc").arg("--version"))?;
     let plan = Plan { kind, wishes, version, compiler };
-    let entry = cache::entry(kind, &plan.key(), |folder| plan.carry_out(folder))?;
+    let entry = cache::entry_in_turn(kind, &plan.key(), |entry, work| plan.carry_out(entry, work))?;
     Ok(entry.join("vmlinux"))
 }
 
@@ -79,17 +79,13 @@ impl Plan {
         key.finish()
     }
 
-    /// Fills `entry` with `vmlinux`, `System.map` and the whole configuration.
-    fn carry_out(&self, entry: &Path) -> Result<(), Error> {
+    /// Fills `entry` with `vmlinux`, `System.map` and the whole configuration, built in `folder`.
+    fn carry_out(&self, entry: &Path, folder: &Path) -> Result<(), Error> {
         let mut progress = Progress::new(match self.kind {
             "guest-kernel" => &GUEST_STEPS,
             _ => &OTHER_STEPS,
         });
-        let work = Work::begin(self)?;
-        // Another run may have built it while this one waited for its turn.
-        if cache::root().join(self.kind).join(self.key()).exists() {
-            return Ok(());
-        }
+        let work = Work::begin(self, folder)?;
         progress.step(|| work.unpack())?;
         progress.step(|| work.configure(&self.wishes))?;
         progress.step_with_note(|note| work.compile(note))?;
@@ -97,26 +93,23 @@ impl Plan {
     }
 }
 
-/// The folder in which a kernel is built, one at a time.
+/// The folder in which a kernel is built.
 struct Work {
     folder: PathBuf,
     tree: PathBuf,
     archive: PathBuf,
     date: String,
     version: String,
-    _lock: File,
 }
 
 impl Work {
-    fn begin(plan: &Plan) -> Result<Self, Error> {
-        let (folder, lock) = cache::work(plan.kind)?;
-
+    fn begin(plan: &Plan, folder: &Path) -> Result<Self, Error> {
         let archive = Path::new("/usr/src").join(format!("{SOURCE}.tar.xz"));
         let changed = fs::metadata(&archive).map_err(Error::file("can't read", &archive))?.mtime();
         // The package's own date: a kernel of the same source says the same, whenever it was built.
         let date = command::output(clean("date").args(["--utc", "--date", &format!("@{changed}")]))?;
         let tree = folder.join(SOURCE);
-        Ok(Self { folder, tree, archive, date, version: plan.version.clone(), _lock: lock })
+        Ok(Self { folder: folder.to_owned(), tree, archive, date, version: plan.version.clone() })
     }
 
     fn unpack(&self) -> Result<(), Error> {

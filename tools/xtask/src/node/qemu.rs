@@ -17,8 +17,16 @@ use crate::progress::Note;
 const SUITE: &str = "trixie";
 
 /// What building takes.
-const TOOLS: [&str; 7] =
-    ["dpkg-dev", "gcc", "libglib2.0-dev", "libslirp-dev", "ninja-build", "pkg-config", "zlib1g-dev"];
+const TOOLS: [&str; 8] = [
+    "dpkg-dev",
+    "gcc",
+    "libglib2.0-dev",
+    "libslirp-dev",
+    "ninja-build",
+    "pkg-config",
+    "python3-venv",
+    "zlib1g-dev",
+];
 
 /// The oldest meson that QEMU 10.0 builds with.
 const LEAST_MESON: &str = "1.5";
@@ -51,12 +59,7 @@ const OPTIONS: [&str; 13] = [
 pub fn program(note: &Note) -> Result<PathBuf, Error> {
     let mut key = Key::default();
     key.add("suite", SUITE).add("patch", PATCH).add("devices", DEVICES).add("options", OPTIONS.join(" "));
-    let key = key.finish();
-    let entry = cache::entry("qemu", &key, |folder| {
-        let (work, _lock) = cache::work("qemu")?;
-        // Another run may have built it while this one waited for its turn.
-        if cache::root().join("qemu").join(&key).exists() { Ok(()) } else { build(folder, &work, note) }
-    })?;
+    let entry = cache::entry_in_turn("qemu", &key.finish(), |entry, work| build(entry, work, note))?;
     Ok(entry.join(PROGRAM))
 }
 

@@ -1,9 +1,10 @@
-//! Attestation reports of the software security processor: in the hardware's format, signed by a development key, and
-//! never confidential.
+//! Attestation reports of the software security processor and of the software TDX module: in the hardware's formats, signed
+//! by development keys, and never confidential.
 //!
 //! - [`SoftwareVcek`] is the key in place of the processor's; [`SoftwareVcek::sign_report`] makes a report about a
 //!   [`ReportedGuest`].
 //! - [`layout`] is the report as it is in memory.
+//! - [`tdx`] is the same for TDX: reports of a module, and their quotes.
 //! - [`wire`] is what guest and VMM say to each other about reports.
 //!
 //! Making the key's certificates and checking reports is not here; that is `nacre`'s part.
@@ -23,6 +24,7 @@
 
 pub mod layout;
 mod software;
+pub mod tdx;
 pub mod wire;
 
 pub use software::{

@@ -3,7 +3,7 @@
 use crate::schema::{SectionDoc, section};
 use crate::values::{
     AbsolutePath, Count, HostDataSource, Irqchip, KernelParameters, Kibibytes, LogLevel, Mebibytes,
-    OptionalPath, QuoteService, Seconds, SnpPolicy, Steps, Tee,
+    OptionalPath, QuoteService, Seconds, SimulatedPlatform, SnpPolicy, Steps, Tee,
 };
 
 /// Everything that can be configured; what is not in a file has its default.
@@ -73,8 +73,8 @@ section! {
 section! {
     /// A virtual machine: its kind, and its size where a pod does not ask for one.
     struct Vm = "vm" {
-        /// The technology that keeps the VM from its host. "simulated" starts a VM as "snp" does, on any machine, with a
-        /// software model of the security processor. It is for tests and never confidential.
+        /// The technology that keeps the VM from its host. "simulated" starts a VM by the same plan and stage0, on any machine,
+        /// with a software model of what measures it. It is for tests and never confidential.
         tee: Tee = Tee::None,
         /// Who has the VM's interrupt controllers: "kernel", KVM all of them, or "split", KVM those of the CPUs and the VMM
         /// the IOAPIC. A "tdx" VM has them split whatever this says.
@@ -112,9 +112,15 @@ section! {
         id_block: OptionalPath = OptionalPath::default(),
         /// The authentication of the ID block, 4096 bytes. Needed if there is an ID block.
         id_auth: OptionalPath = OptionalPath::default(),
-        /// The key with which the simulated platform signs reports, as `nacre keys` makes it. Without the file there are no
-        /// reports.
+        /// What a "simulated" VM is measured by, and whose reports it gives: a software security processor as SEV-SNP's, or a
+        /// software TDX module, whose runtime measurement registers stage0 extends and whose reports become quotes.
+        simulated_platform: SimulatedPlatform = SimulatedPlatform::Snp,
+        /// The key with which the simulated platform "snp" signs reports, as `nacre keys` makes it. Without the file there are
+        /// no reports.
         simulated_key: AbsolutePath = AbsolutePath::known("/var/lib/nacre/simulated/vcek.key"),
+        /// The key of the simulated platform "tdx" and the key's certificates, as `nacre keys` makes them. Without the file
+        /// there are no quotes.
+        simulated_tdx_key: AbsolutePath = AbsolutePath::known("/var/lib/nacre/simulated/tdx/pck.key"),
         /// The host's quoting service for Intel TDX, Intel's QGS. Without one a guest has no quotes.
         quote_service: QuoteService = QuoteService::known("/var/run/tdx-qgs/qgs.socket"),
         /// Where the 32 bytes of host data come from, which are in the guest's reports and not in its measurement.

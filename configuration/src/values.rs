@@ -18,4 +18,4 @@ pub use path::{AbsolutePath, OptionalPath, PathError};
 pub use policy::{SnpPolicy, SnpPolicyError};
 pub use quote_service::{QuoteService, QuoteServiceError};
 pub use steps::{Steps, StepsError};
-pub use tee::{HostDataSource, Tee};
+pub use tee::{HostDataSource, SimulatedPlatform, Tee};

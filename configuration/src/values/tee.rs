@@ -41,6 +41,22 @@ impl Allowed for Tee {
     }
 }
 
+/// What the simulated platform is a model of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SimulatedPlatform {
+    /// AMD SEV-SNP: a software security processor, and its reports.
+    Snp,
+    /// Intel TDX: a software TDX module, and quotes of its reports.
+    Tdx,
+}
+
+impl Allowed for SimulatedPlatform {
+    fn allowed() -> String {
+        "\"snp\" or \"tdx\"".into()
+    }
+}
+
 /// Where the 32 bytes come from that are in a guest's reports and not in its measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

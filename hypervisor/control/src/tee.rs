@@ -34,9 +34,12 @@ pub struct IdBlockFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TeePlatform {
-    /// The VMM itself, with a software model of the security processor. Not confidential.
+    /// The VMM itself, with a software model. Not confidential.
     Simulated {
-        /// The key with which it signs reports, as PEM; without it there are none.
+        /// What it models.
+        tee: SimulatedTee,
+        /// The key with which it signs reports, as PEM, and for quotes the key's certificates behind it; without it there
+        /// are none.
         key: Option<FileIndex>,
     },
     /// AMD SEV-SNP.
@@ -49,6 +52,16 @@ pub enum TeePlatform {
         /// Who makes quotes; `None` where the host has nobody.
         quotes: Option<QuoteService>,
     },
+}
+
+/// What the simulated platform models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SimulatedTee {
+    /// The security processor of AMD SEV-SNP.
+    Snp,
+    /// The module of Intel TDX.
+    Tdx,
 }
 
 /// Where the host's quoting service is.

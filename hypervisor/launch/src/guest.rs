@@ -18,6 +18,9 @@ pub enum Tee {
     /// A guest without confidential memory that starts in the same way. What it is shows in its measurement: stage0 is
     /// told so by a measured register.
     Simulated,
+    /// The same, with a software TDX module instead of a software security processor: it measures pages only, and its
+    /// registers are extended by stage0.
+    SimulatedTdx,
 }
 
 /// What a guest starts from, as it is in files, and its part of the command line.
@@ -50,7 +53,7 @@ impl Guest {
         let stage0 = Stage0Image::new(files.stage0.to_vec())?;
         let line = match tee {
             Tee::Snp | Tee::Tdx => command_line::with_acpi(files.kernel_parameters),
-            Tee::Simulated => command_line::confidential(files.kernel_parameters),
+            Tee::Simulated | Tee::SimulatedTdx => command_line::confidential(files.kernel_parameters),
         };
         if line.len() > command_line::MAX {
             return Err(GuestError::CommandLine(line.len()));
@@ -72,11 +75,12 @@ impl Guest {
             Tee::Snp => LaunchPlan::snp(stage0, images, &machine, policy),
             Tee::Tdx => LaunchPlan::tdx(stage0, images, &machine),
             Tee::Simulated => LaunchPlan::plain(stage0, images, &machine, policy),
+            Tee::SimulatedTdx => LaunchPlan::simulated_tdx(stage0, images, &machine),
         };
         Ok(plan?)
     }
 
-    /// What stage0 extends a TDX guest's registers with: the same for all sizes.
+    /// What stage0 extends a TDX guest's registers with, or a simulated one's: the same for all sizes.
     #[must_use]
     pub fn runtime_measurements(&self) -> RuntimeMeasurements {
         RuntimeMeasurements::of(self.images.all())
@@ -131,6 +135,7 @@ mod tests {
         let one = measurement(Tee::Snp, 1, 256);
         assert_eq!(one, measurement(Tee::Snp, 1, 256));
         assert_ne!(one, measurement(Tee::Simulated, 1, 256));
+        assert_ne!(measurement(Tee::Tdx, 1, 256), measurement(Tee::SimulatedTdx, 1, 256));
         assert_ne!(one, measurement(Tee::Snp, 2, 256));
         assert_ne!(one, measurement(Tee::Snp, 1, 512));
         let other = guest(Tee::Snp, "debug").unwrap().plan(1, 256, Policy::default()).unwrap();

@@ -48,7 +48,7 @@ pub struct HostData(pub [u8; 32]);
 pub enum Measurer {
     /// The SEV-SNP firmware, or the software model of it.
     Firmware,
-    /// The TDX module.
+    /// The TDX module, or the software model of it.
     TdxModule,
 }
 
@@ -117,6 +117,19 @@ impl LaunchPlan {
         policy: Policy,
     ) -> Result<Self, PlanError> {
         Self::build(stage0, images, machine, policy, PageBit::None, CpuState::stage0_plain, Vec::new())
+    }
+
+    /// The plan of a guest without confidential memory that a software TDX module measures.
+    ///
+    /// # Errors
+    /// As for [`LaunchPlan::snp`].
+    pub fn simulated_tdx(
+        stage0: &Stage0Image,
+        images: &GuestImages,
+        machine: &Machine,
+    ) -> Result<Self, PlanError> {
+        let plan = Self::plain(stage0, images, machine, Policy::default())?;
+        Ok(Self { measurer: Measurer::TdxModule, ..plan })
     }
 
     fn build(

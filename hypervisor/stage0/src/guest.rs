@@ -70,8 +70,8 @@ pub trait Guest: Validate {
     /// TDX: the width of guest-physical addresses, of which the last bit is the shared bit, as the module says.
     fn address_width(&mut self) -> u32;
 
-    /// TDX: extends a runtime measurement register by the 48 bytes at `digest`, an address that 64 divides. Says
-    /// whether the module did.
+    /// TDX, and machines without confidential memory that simulate it: extends a runtime measurement register by the 48
+    /// bytes at `digest`, an address below 4 GiB that 64 divides. Says whether the module did.
     fn extend(&mut self, register: u8, digest: u64) -> bool;
 
     /// Does the work, with the other `cpus - 1` CPUs where they are here.

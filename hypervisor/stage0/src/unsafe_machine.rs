@@ -80,7 +80,11 @@ impl Guest for Machine {
     }
 
     fn extend(&mut self, register: u8, digest: u64) -> bool {
-        tdx::extend(register, digest)
+        match self.platform {
+            Platform::Tdx => tdx::extend(register, digest),
+            Platform::Plain => extend_by_port(register, digest),
+            Platform::Snp => false,
+        }
     }
 
     fn together(&mut self, work: &Work<'_>, cpus: u32) {
@@ -170,6 +174,16 @@ fn snp_has_sha() -> bool {
     let page = unsafe { &*(layout::CPUID_PAGE as *const CpuidPage) };
     let (one, seven) = (page.find(1, 0), page.find(7, 0));
     one.zip(seven).is_some_and(|(one, seven)| has_sha(one.ecx, seven.ebx))
+}
+
+/// Has the VMM's software module extend a register, if it has one. A VMM that can't ends the machine.
+fn extend_by_port(register: u8, address: u64) -> bool {
+    let Some(value) = (module::Extension { register, address }).to_port() else { return false };
+    // SAFETY: a write to a port, by which the VMM reads the 48 bytes and changes nothing in memory.
+    unsafe {
+        asm!("out dx, eax", in("dx") module::EXTEND_PORT, in("eax") value, options(nostack, preserves_flags));
+    }
+    true
 }
 
 /// Whether the processor runs this guest under SEV-SNP. A host can't intercept or forge the answer.

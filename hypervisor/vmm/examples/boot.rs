@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitCode};
 use clap::Parser;
 use nacre_control::{
     Backing, CONTROL_FD, Channel, ConsoleConfig, DiskConfig, Event, Extent, FileIndex, Irqchip, Moment,
-    Request, StopReason, TeeConfig, TeePlatform, VmConfig, VsockConfig,
+    Request, SimulatedTee, StopReason, TeeConfig, TeePlatform, VmConfig, VsockConfig,
 };
 use nacre_vmm::reports::moment;
 
@@ -204,7 +204,7 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
     let initrd = add(File::open(&args.initrd)?.into())?;
     let tee = match &args.stage0 {
         Some(path) => Some(TeeConfig {
-            platform: TeePlatform::Simulated { key: None },
+            platform: TeePlatform::Simulated { tee: SimulatedTee::Snp, key: None },
             stage0: add(File::open(path)?.into())?,
             policy: 0x3_0000,
             host_data: [0; 32],

@@ -12,10 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nacre_attestation::wire::{self, Kind};
-use nacre_attestation::{IdBlockFields, ReportedGuest, SoftwareVcek};
+use nacre_attestation::{IdBlockFields, ReportedGuest};
 use nacre_launch::SignedIdBlock;
 
-use crate::simulated::Identity;
+use crate::measured::ReportSigner;
+use crate::simulated::{Identity, RunningModule};
 
 /// The port of the host on which the guest asks.
 pub const PORT: u32 = wire::PORT;
@@ -27,11 +28,20 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Signs reports about one guest.
 #[derive(Debug)]
 pub struct Attester {
-    guest: ReportedGuest,
+    subject: Subject,
     /// Without a key the guest hears that there is none.
-    key: Option<SoftwareVcek>,
+    signer: Option<ReportSigner>,
     connections: AtomicUsize,
     longest: Duration,
+}
+
+/// Whom reports are about.
+#[derive(Debug)]
+pub enum Subject {
+    /// A guest of the software security processor, about which nothing changes.
+    Guest(Box<ReportedGuest>),
+    /// The guest that a software TDX module keeps.
+    Domain(Arc<RunningModule>),
 }
 
 /// A connection until its time is up.
@@ -41,17 +51,23 @@ struct Limited {
     end: Instant,
 }
 
-impl Attester {
-    /// For a guest that was launched.
-    pub fn new(identity: &Identity, id_block: Option<&SignedIdBlock>, key: Option<SoftwareVcek>) -> Self {
-        let guest = ReportedGuest {
+impl Subject {
+    /// A guest of the software security processor.
+    pub fn guest(identity: &Identity, id_block: Option<&SignedIdBlock>) -> Self {
+        Self::Guest(Box::new(ReportedGuest {
             measurement: identity.measurement.0,
             policy: identity.policy.bits(),
             host_data: identity.host_data.0,
             id_block: id_block.map(id_block_fields),
             report_id: ReportedGuest::new_report_id(),
-        };
-        Self { guest, key, connections: AtomicUsize::new(0), longest: LONGEST }
+        }))
+    }
+}
+
+impl Attester {
+    /// For a guest that was launched.
+    pub fn new(subject: Subject, signer: Option<ReportSigner>) -> Self {
+        Self { subject, signer, connections: AtomicUsize::new(0), longest: LONGEST }
     }
 
     /// Serves a connection of the guest's on a thread of its own; one too many is closed.
@@ -73,8 +89,17 @@ impl Attester {
     }
 
     fn report(&self, data: &[u8; 64]) -> Option<(Kind, Vec<u8>)> {
-        let key = self.key.as_ref()?;
-        Some((Kind::SnpReport, key.sign_report(&self.guest, data).to_vec()))
+        match (&self.subject, self.signer.as_ref()?) {
+            (Subject::Guest(guest), ReportSigner::Processor(key)) => {
+                Some((Kind::SnpReport, key.sign_report(guest, data).to_vec()))
+            }
+            (Subject::Domain(module), ReportSigner::Enclave(enclave)) => {
+                Some((Kind::TdxQuote, module.quote(enclave, data)?))
+            }
+            // The key is read for the platform that launches.
+            (Subject::Guest(_), ReportSigner::Enclave(_))
+            | (Subject::Domain(_), ReportSigner::Processor(_)) => None,
+        }
     }
 }
 
@@ -121,7 +146,9 @@ mod tests {
     use std::io::{Read, Write};
     use std::time::Duration;
 
+    use nacre_attestation::SoftwareVcek;
     use nacre_attestation::layout::REPORT_LEN;
+    use nacre_attestation::tdx::QuotingEnclave;
     use nacre_launch::{HostData, Measurement, Policy};
 
     use super::*;
@@ -136,7 +163,9 @@ mod tests {
             policy: Policy::default(),
             host_data: HostData([9; 32]),
         };
-        Arc::new(Attester { longest, ..Attester::new(&identity, None, key) })
+        let (subject, signer) =
+            (Subject::guest(&identity, None), key.map(Box::new).map(ReportSigner::Processor));
+        Arc::new(Attester { longest, ..Attester::new(subject, signer) })
     }
 
     fn connect(attester: &Arc<Attester>) -> UnixStream {
@@ -157,6 +186,26 @@ mod tests {
             assert_eq!(report[0x50..0x90], data);
             assert_eq!(report[0x90..0xc0], [7; 48]);
             assert_eq!(report[0xc0..0xe0], [9; 32]);
+        }
+    }
+
+    #[test]
+    fn a_guest_of_the_software_module_gets_quotes_about_itself_with_its_data() {
+        use p256::elliptic_curve::rand_core::OsRng;
+        use p256::pkcs8::{EncodePrivateKey, LineEnding};
+        let key = p256::SecretKey::random(&mut OsRng).to_pkcs8_pem(LineEnding::LF).unwrap();
+        let platform = key.to_string() + "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+        let enclave = QuotingEnclave::from_pem(&platform).unwrap();
+        let module = Arc::new(crate::simulated::module());
+        let subject = Subject::Domain(Arc::clone(&module));
+        let attester = Arc::new(Attester::new(subject, Some(ReportSigner::Enclave(Box::new(enclave)))));
+        let mut guest = connect(&attester);
+        module.extend(0x8002).unwrap();
+        for data in [[1; 64], [2; 64]] {
+            let (kind, quote) = wire::ask(&mut guest, &data).unwrap();
+            // Intel TDX DCAP quoting library API, section A.3: a header of 48 bytes, and the body.
+            assert_eq!((kind, &quote[48 + 520..48 + 584]), (Kind::TdxQuote, &data[..]));
+            assert_eq!(quote[48 + 424..48 + 472], module.registers()[2]);
         }
     }
 

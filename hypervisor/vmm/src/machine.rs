@@ -182,7 +182,8 @@ impl Machine {
         let (prepared, moment_placed) = prepared?;
         moments.push(moment_placed);
         let stage0 = matches!(prepared, Prepared::Measured(_));
-        let Ready { cpus, placed, private, attester, requests } = prepared.launch(&vm, cpus, &memory)?;
+        let Ready { cpus, placed, private, attester, module, requests } =
+            prepared.launch(&vm, cpus, &memory)?;
         if let Some(private) = &private {
             awaited.arrived(Arc::clone(private));
         }
@@ -192,7 +193,7 @@ impl Machine {
         start_devices("disks", devices.disk_workers, reporter)?;
         start_devices("nets", devices.net_workers, reporter)?;
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
-        let ports = Arc::new(Ports::new(reporter.clone(), stage0));
+        let ports = Arc::new(Ports::new(reporter.clone(), stage0).with_module(module));
         let conversions = private.as_ref().map(|private| Arc::new(Asked::new(Arc::clone(private))));
         let exits = Exits { ports, bus, conversions, requests: requests.map(Arc::new) };
         let helpers = cpus.len().saturating_sub(1);

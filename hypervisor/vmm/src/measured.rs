@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use nacre_attestation::tdx::{EnclaveError, QuotingEnclave};
 use nacre_attestation::{KeyError, SoftwareVcek};
-use nacre_control::{IdBlockFiles, TeeConfig, TeePlatform, VmConfig};
+use nacre_control::{IdBlockFiles, SimulatedTee, TeeConfig, TeePlatform, VmConfig};
 use nacre_launch::{
     Guest, GuestError, GuestFiles, HostData, IdBlockError, ImageSource, LaunchPlan, PageKind, PageRange,
     PlanError, Policy, PolicyError, SignedIdBlock, Tee,
@@ -57,6 +58,9 @@ pub enum MeasuredError {
     /// The key for reports is none.
     #[error("the simulated platform's key can't be used; `nacre keys` makes one")]
     Key(#[source] KeyError),
+    /// The key for quotes is none.
+    #[error("the simulated platform's key for quotes can't be used; `nacre keys` makes one")]
+    Enclave(#[source] EnclaveError),
     /// A mapping failed.
     #[error("can't map memory for the guest's {0}")]
     Map(&'static str, #[source] Errno),
@@ -94,7 +98,7 @@ impl MeasuredFiles {
             None => None,
         };
         let report_key = match tee.platform {
-            TeePlatform::Simulated { key } => key,
+            TeePlatform::Simulated { key, .. } => key,
             TeePlatform::Snp { .. } | TeePlatform::Tdx { .. } => None,
         };
         let report_key = report_key.map(|key| files.take_file(key, "the key for reports")).transpose()?;
@@ -119,7 +123,8 @@ impl MeasuredFiles {
     /// See [`MeasuredError`].
     pub fn plan(self) -> Result<Planned, MeasuredError> {
         let tee = match self.platform {
-            TeePlatform::Simulated { .. } => Tee::Simulated,
+            TeePlatform::Simulated { tee: SimulatedTee::Snp, .. } => Tee::Simulated,
+            TeePlatform::Simulated { tee: SimulatedTee::Tdx, .. } => Tee::SimulatedTdx,
             TeePlatform::Snp { .. } => Tee::Snp,
             TeePlatform::Tdx { .. } => Tee::Tdx,
         };
@@ -140,14 +145,31 @@ impl MeasuredFiles {
             plan = plan.with_id_block(SignedIdBlock::from_bytes(&block, &authentication)?)?;
         }
         let command_line = guest.images().command_line().to_vec();
-        let report_key = self.report_key.as_ref().map(read_key).transpose()?;
-        Ok(Planned { plan, kernel: self.kernel, initrd: self.initrd, command_line, report_key })
+        let signer = self.report_key.as_ref().map(|key| ReportSigner::read(key, tee)).transpose()?;
+        Ok(Planned { plan, kernel: self.kernel, initrd: self.initrd, command_line, signer })
     }
 }
 
-fn read_key(file: &File) -> Result<SoftwareVcek, MeasuredError> {
-    let text = String::from_utf8(read(file, "the key for reports")?).unwrap_or_default();
-    SoftwareVcek::from_pem(&text).map_err(MeasuredError::Key)
+/// Who signs what the simulated platform reports.
+#[derive(Debug)]
+pub enum ReportSigner {
+    /// In place of a processor with SEV-SNP.
+    Processor(Box<SoftwareVcek>),
+    /// In place of Intel's quoting enclave.
+    Enclave(Box<QuotingEnclave>),
+}
+
+impl ReportSigner {
+    fn read(file: &File, tee: Tee) -> Result<Self, MeasuredError> {
+        let text = String::from_utf8(read(file, "the key for reports")?).unwrap_or_default();
+        match tee {
+            Tee::SimulatedTdx => QuotingEnclave::from_pem(&text)
+                .map(Box::new)
+                .map(Self::Enclave)
+                .map_err(MeasuredError::Enclave),
+            _ => SoftwareVcek::from_pem(&text).map(Box::new).map(Self::Processor).map_err(MeasuredError::Key),
+        }
+    }
 }
 
 fn read(file: &File, what: &'static str) -> Result<Vec<u8>, MeasuredError> {
@@ -187,8 +209,8 @@ pub struct Planned {
     pub initrd: File,
     /// The command line with its final zero.
     pub command_line: Vec<u8>,
-    /// The key with which the simulated platform signs reports.
-    pub report_key: Option<SoftwareVcek>,
+    /// Who signs the simulated platform's reports; without anybody there are none.
+    pub signer: Option<ReportSigner>,
 }
 
 /// Memory that the guest sees at an address beside its RAM.

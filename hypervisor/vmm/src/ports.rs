@@ -1,12 +1,15 @@
 //! Port I/O: the few ports through which a guest speaks to its VMM without a driver.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use nacre_control::StopReason;
 use nacre_stage0_abi::step::{STEP_PORT, Step};
 use nacre_stage0_abi::stop::{STOP_PORT, Stop};
+use nacre_stage0_abi::tdx::EXTEND_PORT;
 
 use crate::reports::{Report, Reporter, moment};
+use crate::simulated::RunningModule;
 
 /// Progress markers, the PC's diagnostic port.
 const MARKERS: u16 = 0x80;
@@ -34,13 +37,27 @@ pub struct Ports {
     /// Whether stage0 runs first, which has ports of its own.
     stage0: bool,
     steps_seen: AtomicU8,
+    module: Option<Arc<RunningModule>>,
 }
 
 impl Ports {
     /// Ports that report to `reporter`. With `stage0` they take its steps and the code with which it stops.
     pub fn new(reporter: Reporter, stage0: bool) -> Self {
         let seen = || AtomicBool::new(false);
-        Self { reporter, kernel_seen: seen(), init_seen: seen(), stage0, steps_seen: AtomicU8::new(0) }
+        Self {
+            reporter,
+            kernel_seen: seen(),
+            init_seen: seen(),
+            stage0,
+            steps_seen: AtomicU8::new(0),
+            module: None,
+        }
+    }
+
+    /// The same ports, with the one through which a guest has its software module extend registers.
+    #[must_use]
+    pub fn with_module(self, module: Option<Arc<RunningModule>>) -> Self {
+        Self { module, ..self }
     }
 
     /// The guest reads `data.len()` bytes from `port`; a string instruction's repeats look the same.
@@ -69,9 +86,18 @@ impl Ports {
             (PVPANIC, event) if event & PANICKED != 0 => return Some(StopReason::Reset),
             (PVPANIC, event) if event & SHUTDOWN != 0 => return Some(StopReason::PowerOff),
             (KEYBOARD, PULSE_RESET) => return Some(StopReason::Reset),
+            (EXTEND_PORT, _) => return self.extend(data),
             _ => {}
         }
         None
+    }
+
+    /// A port has no answer, so what the hardware would answer with a status ends the machine.
+    fn extend(&self, data: &[u8]) -> Option<StopReason> {
+        let module = self.module.as_ref()?;
+        let word = data.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let wrong = module.extend(word).err()?;
+        Some(StopReason::Failed(format!("the guest {wrong}, which its software TDX module can't do")))
     }
 
     /// SECURITY: the kernel can write these as well, without end.
@@ -170,6 +196,18 @@ mod tests {
             ports.write(0x80, &[0x33]);
         }
         assert_eq!(reports.try_iter().count(), 253);
+    }
+
+    #[test]
+    fn a_guests_module_extends_its_registers_where_there_is_one() {
+        let (reporter, _reports, _bell) = Reporter::new().unwrap();
+        let module = Arc::new(crate::simulated::module());
+        let ports = Ports::new(reporter.clone(), true).with_module(Some(Arc::clone(&module)));
+        assert_eq!(ports.write(EXTEND_PORT, &0x8002u32.to_le_bytes()), None);
+        assert_ne!(module.registers()[2], [0; 48]);
+        let reason = ports.write(EXTEND_PORT, &0x8005u32.to_le_bytes()).unwrap().to_string();
+        assert!(reason.contains("the guest extends register 5"), "{reason}");
+        assert_eq!(Ports::new(reporter, true).write(EXTEND_PORT, &0x8005u32.to_le_bytes()), None);
     }
 
     #[test]

@@ -1,7 +1,16 @@
-//! A software model of the security processor, for machines without the hardware. It keeps no secret from anybody.
+//! Software models of the security processor and of the TDX module, for machines without the hardware. They keep no secret
+//! from anybody.
+
+mod module;
+
+use std::sync::Arc;
 
 use nacre_devices::SharedMemory;
-use nacre_launch::{CpuState, HostData, LaunchDigest, LaunchPlan, Measurement, PageKind, Policy};
+use nacre_launch::{CpuState, HostData, LaunchDigest, LaunchPlan, Measurement, Measurer, PageKind, Policy};
+
+use crate::memory::GuestMemory;
+
+pub use module::{RunningModule, SoftwareModule};
 
 /// The memory of a simulated machine.
 #[derive(Debug)]
@@ -13,7 +22,61 @@ impl SharedMemory for AllShared {
     }
 }
 
-/// A launch that the model carries out: it sees what the firmware would see, page by page.
+/// A launch that the model carries out which a plan is for.
+#[derive(Debug)]
+pub enum SoftwareLaunch {
+    /// The security processor's.
+    Processor(SoftwareProcessor),
+    /// The TDX module's.
+    Module(SoftwareModule),
+}
+
+/// A guest that a model has launched.
+#[derive(Debug)]
+pub enum SoftwareLaunched {
+    /// By the security processor's, which needs to know no more about it.
+    Processor(Identity),
+    /// By the TDX module's, which goes on with it.
+    Module(Arc<RunningModule>),
+}
+
+impl SoftwareLaunch {
+    /// Begins a launch.
+    pub fn start(plan: &LaunchPlan) -> Self {
+        match plan.measurer() {
+            Measurer::Firmware => Self::Processor(SoftwareProcessor::start(plan.policy())),
+            Measurer::TdxModule => Self::Module(SoftwareModule::default()),
+        }
+    }
+
+    /// Takes the next page.
+    pub fn add_page(&mut self, gpa: u64, kind: PageKind, page: &[u8; 4096]) {
+        match self {
+            Self::Processor(processor) => processor.update(gpa, kind, page),
+            Self::Module(module) => module.add_page(gpa, kind, page),
+        }
+    }
+
+    /// Takes the CPUs' states, as KVM has them, and ends the launch.
+    ///
+    /// # Errors
+    /// What was launched is not what was planned.
+    pub fn finish(
+        self,
+        plan: &LaunchPlan,
+        cpus: &[CpuState],
+        memory: &Arc<GuestMemory>,
+    ) -> Result<SoftwareLaunched, SoftwareProcessorError> {
+        Ok(match self {
+            Self::Processor(processor) => SoftwareLaunched::Processor(processor.finish(plan, cpus)?),
+            Self::Module(module) => {
+                SoftwareLaunched::Module(Arc::new(module.finish(plan, Arc::clone(memory))?))
+            }
+        })
+    }
+}
+
+/// A launch that the security processor's model carries out: it sees what the firmware would see, page by page.
 #[derive(Debug)]
 pub struct SoftwareProcessor {
     policy: Policy,
@@ -31,7 +94,7 @@ pub struct Identity {
     pub host_data: HostData,
 }
 
-/// Why the model refuses a launch.
+/// Why a model refuses a launch.
 #[derive(Debug, thiserror::Error)]
 pub enum SoftwareProcessorError {
     /// What was launched is not what was planned: a mistake of ours.
@@ -83,6 +146,9 @@ impl SoftwareProcessor {
         Ok(Identity { measurement: actual, policy: self.policy, host_data: plan.host_data() })
     }
 }
+
+#[cfg(test)]
+pub use module::tests::module;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::GuestMemoryBackend;
 
-use crate::attester::Attester;
+use crate::attester::{Attester, Subject};
 use crate::boot::{self, BootSource};
 use crate::cpu;
 use crate::irqchip::Message;
@@ -13,7 +13,7 @@ use crate::machine::MachineError;
 use crate::measured::{MeasuredFiles, Placed, Planned};
 use crate::memory::GuestMemory;
 use crate::private::{KvmMemory, PrivateMemory, WithCpus};
-use crate::simulated::{Identity, SoftwareProcessor};
+use crate::simulated::{RunningModule, SoftwareLaunch, SoftwareLaunched};
 use crate::snp::{self, KvmKernel, Launch, Launched};
 use crate::tdx::{self, Interrupt, Requests};
 use crate::unsafe_kernel;
@@ -54,6 +54,7 @@ impl Source {
 }
 
 /// A machine that only has to run.
+#[derive(Default)]
 pub(crate) struct Ready {
     pub(crate) cpus: Vec<VcpuFd>,
     /// Memory beside RAM, which must live as long as the machine.
@@ -62,6 +63,8 @@ pub(crate) struct Ready {
     pub(crate) private: Option<Arc<PrivateMemory>>,
     /// Who signs the guest's reports, where that is us.
     pub(crate) attester: Option<Arc<Attester>>,
+    /// Who keeps the guest's registers, where that is us.
+    pub(crate) module: Option<Arc<RunningModule>>,
     /// What only a trust domain asks for.
     pub(crate) requests: Option<Requests>,
 }
@@ -72,20 +75,26 @@ impl Prepared {
         self,
         vm: &Arc<VmFd>,
         cpus: Cpus,
-        memory: &GuestMemory,
+        memory: &Arc<GuestMemory>,
     ) -> Result<Ready, MachineError> {
         match (self, cpus) {
             (Self::Direct(placed), Cpus::Ordinary(cpus)) => {
                 if let Some(first) = cpus.first() {
                     cpu::start_at(first, placed.entry)?;
                 }
-                Ok(Ready { cpus, placed: Vec::new(), private: None, attester: None, requests: None })
+                Ok(Ready { cpus, ..Ready::default() })
             }
             (Self::Measured(planned), Cpus::Ordinary(cpus)) => {
-                let (placed, identity) = simulate(&planned, vm, memory, &cpus)?;
-                let Planned { plan, report_key, .. } = *planned;
-                let attester = Some(Arc::new(Attester::new(&identity, plan.id_block(), report_key)));
-                Ok(Ready { cpus, placed, private: None, attester, requests: None })
+                let (placed, launched) = simulate(&planned, vm, memory, &cpus)?;
+                let Planned { plan, signer, .. } = *planned;
+                let (subject, module) = match launched {
+                    SoftwareLaunched::Processor(identity) => {
+                        (Subject::guest(&identity, plan.id_block()), None)
+                    }
+                    SoftwareLaunched::Module(module) => (Subject::Domain(Arc::clone(&module)), Some(module)),
+                };
+                let attester = Some(Arc::new(Attester::new(subject, signer)));
+                Ok(Ready { cpus, placed, attester, module, ..Ready::default() })
             }
             (Self::Measured(planned), Cpus::Snp(launch, image)) => {
                 launch_snp(&planned, vm, *launch, image, memory)
@@ -96,16 +105,16 @@ impl Prepared {
     }
 }
 
-/// Carries a plan out on a plain machine, under the eyes of the software model.
+/// Carries a plan out on a plain machine, under the eyes of a software model.
 fn simulate(
     planned: &Planned,
     vm: &VmFd,
-    memory: &GuestMemory,
+    memory: &Arc<GuestMemory>,
     cpus: &[VcpuFd],
-) -> Result<(Vec<Placed>, Identity), MachineError> {
-    let mut processor = SoftwareProcessor::start(planned.plan.policy());
+) -> Result<(Vec<Placed>, SoftwareLaunched), MachineError> {
+    let mut launch = SoftwareLaunch::start(&planned.plan);
     let mut rom = planned.rom()?;
-    planned.write_pages(memory, &mut rom, |gpa, kind, page| processor.update(gpa, kind, page))?;
+    planned.write_pages(memory, &mut rom, |gpa, kind, page| launch.add_page(gpa, kind, page))?;
     let placed: Vec<Placed> = rom.into_iter().chain(planned.window()?).collect();
     // RAM has the first slots.
     show(vm, &placed, memory.iter().count())?;
@@ -114,8 +123,8 @@ fn simulate(
         cpu::state::set(vcpu, id, state)?;
         states.push(cpu::state::get(vcpu, id)?);
     }
-    let identity = processor.finish(&planned.plan, &states)?;
-    Ok((placed, identity))
+    let launched = launch.finish(&planned.plan, &states, memory)?;
+    Ok((placed, launched))
 }
 
 /// Has the security processor carry a plan out.
@@ -141,7 +150,7 @@ fn launch_snp(
     let page = snp::build_cpuid_page(&cpuid)?;
     let Launched { regions, cpus } = launch.measure(&planned.plan, &page)?.finish(&planned.plan)?;
     let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmMemory(Arc::clone(vm)))));
-    Ok(Ready { cpus, placed, private: Some(private), attester: None, requests: None })
+    Ok(Ready { cpus, placed, private: Some(private), ..Ready::default() })
 }
 
 /// Has the TDX module carry a plan out.
@@ -159,7 +168,7 @@ fn launch_tdx(
     let tdx::Launched { regions, cpus, requests } = launch.measure(&planned.plan)?.finish()?;
     let private = Arc::new(PrivateMemory::new(regions, Box::new(KvmMemory(Arc::clone(vm)))));
     let requests = Requests::new(quotes, requests, interrupt(Arc::clone(vm)));
-    Ok(Ready { cpus, placed, private: Some(private), attester: None, requests: Some(requests) })
+    Ok(Ready { cpus, placed, private: Some(private), requests: Some(requests), ..Ready::default() })
 }
 
 /// Sends interrupts to CPUs as messages. One that KVM does not take is lost: the guest looks by itself, only later.

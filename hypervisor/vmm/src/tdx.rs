@@ -42,7 +42,7 @@ const APIC_BUS_CYCLE_NS: u64 = 40;
 const TSC_UNIT_KHZ: u32 = 25_000;
 const TSC_RANGE_KHZ: std::ops::RangeInclusive<u32> = 100_000..=10_000_000;
 /// x87 and SSE, which no guest is without.
-const XFAM_NEEDED: u64 = 3;
+pub(crate) const XFAM_NEEDED: u64 = 3;
 /// What else a guest gets where it can have it, bit by bit as in XCR0 and IA32_XSS; of each group all or nothing: AVX,
 /// AVX-512, PKRU, CET, AMX.
 const XFAM_WANTED: [u64; 5] = [1 << 2, 7 << 5, 1 << 9, 3 << 11, 3 << 17];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
 use nacre_control::{
-    ConsoleConfig, FileIndex, Irqchip, Moment, TeeConfig, TeePlatform, VmConfig, VsockConfig,
+    ConsoleConfig, FileIndex, Irqchip, Moment, SimulatedTee, TeeConfig, TeePlatform, VmConfig, VsockConfig,
 };
 use nacre_vmm::files::Files;
 use nacre_vmm::machine::Machine;
@@ -65,7 +65,7 @@ pub fn start(
         listener.into(),
     ];
     let tee = TeeConfig {
-        platform: TeePlatform::Simulated { key: None },
+        platform: TeePlatform::Simulated { tee: SimulatedTee::Snp, key: None },
         stage0: FileIndex(3),
         policy: 0x3_0000,
         host_data: [0; 32],

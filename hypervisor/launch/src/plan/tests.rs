@@ -79,6 +79,19 @@ fn a_plain_guest_starts_without_the_firmwares_pages() {
 }
 
 #[test]
+fn a_simulated_tdx_guest_has_a_plain_ones_pages_and_a_tdx_modules_measurement() {
+    let plan = LaunchPlan::simulated_tdx(&stage0(), &images(), &machine(2)).unwrap();
+    let plain = LaunchPlan::plain(&stage0(), &images(), &machine(2), Policy::default()).unwrap();
+    assert_eq!((plan.pages(), plan.cpus()), (plain.pages(), plain.cpus()));
+    let mut mrtd = Mrtd::new();
+    for (gpa, page) in plan.pages().iter().flat_map(PageRange::pages) {
+        mrtd.add_page(gpa, Some(page));
+    }
+    assert_eq!(plan.measurement(), mrtd.finish());
+    assert_ne!(plan.measurement(), plain.measurement());
+}
+
+#[test]
 fn the_measurement_is_that_of_the_pages_in_their_order() {
     let plan = plan(2);
     let mut digest = LaunchDigest::new();

@@ -29,6 +29,34 @@ pub const CPUID_LEAF: u32 = 0x21;
 /// Its three registers, in that order.
 pub const CPUID_SIGNATURE: [u32; 3] = [0x6574_6e49, 0x5844_546c, 0x2020_2020];
 
+/// The I/O port of a machine without confidential memory whose software module extends registers: an [`Extension`] is
+/// written to it. Where there is no such module the port is nothing.
+pub const EXTEND_PORT: u16 = 0xf8;
+
+/// The operands of TDG.MR.RTMR.EXTEND as they go to [`EXTEND_PORT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension {
+    /// The register's number, 0 to 63 here, of which a module has 4.
+    pub register: u8,
+    /// Where the 48 bytes are: an address below 4 GiB that 64 divides.
+    pub address: u64,
+}
+
+impl Extension {
+    /// What is written to the port; `None` if the operands don't go into it.
+    #[must_use]
+    pub fn to_port(self) -> Option<u32> {
+        let address = u32::try_from(self.address).ok()?;
+        (address.is_multiple_of(64) && self.register < 64).then_some(address | u32::from(self.register))
+    }
+
+    /// What was written to the port.
+    #[must_use]
+    pub const fn from_port(value: u32) -> Self {
+        Self { register: value.to_le_bytes()[0] & 63, address: (value & !63) as u64 }
+    }
+}
+
 /// The register that an image is extended into: kernel and initrd, or what they are told.
 #[must_use]
 pub const fn register_of(kind: ImageKind) -> u8 {
@@ -45,4 +73,19 @@ pub fn extension(sha256: &[u8; 32]) -> [u8; 48] {
     let mut digest = [0; 48];
     digest.iter_mut().zip(sha256).for_each(|(place, byte)| *place = *byte);
     digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_are_the_same_behind_the_port() {
+        let extension = Extension { register: 2, address: 0x8040 };
+        assert_eq!(extension.to_port(), Some(0x8042));
+        assert_eq!(Extension::from_port(0x8042), extension);
+        for (register, address) in [(64, 0), (0, 0x8020), (0, 1 << 32)] {
+            assert_eq!(Extension { register, address }.to_port(), None);
+        }
+    }
 }

@@ -186,6 +186,7 @@ impl Cpu {
                 ));
             }
             (STEP_PORT, Technology::Plain) => Ok(()),
+            (tdx::EXTEND_PORT, Technology::Plain) => lock(&self.model).extend_by_port(value),
             (PVALIDATE_PORT, Technology::Snp) => lock(&self.model).pvalidate(self.index, &mut registers),
             (VMGEXIT_PORT, Technology::Snp) => {
                 return Ok(Some(lock(&self.model).vmgexit().map_or_else(Ended::Fatal, Ended::Stopped)));

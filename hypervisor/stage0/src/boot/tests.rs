@@ -67,11 +67,13 @@ fn without_a_tee_nothing_speaks_of_one() {
     assert_eq!(model.get(0xf_0000, 4), b"_MP_");
 }
 
-#[test]
-fn on_tdx_registers_get_what_was_checked_and_the_mailbox_is_empty() {
-    let (launch, window) = Launch::new(Platform::Tdx);
-    let mut model = Model::new(&launch, window, Platform::Tdx);
-    prepare(&mut model, Platform::Tdx).unwrap();
+#[rstest]
+#[case::tdx(Platform::Tdx)]
+#[case::simulated(Platform::Plain)]
+fn registers_get_what_was_checked(#[case] platform: Platform) {
+    let (launch, window) = Launch::new(platform);
+    let mut model = Model::new(&launch, window, platform);
+    prepare(&mut model, platform).unwrap();
     let expected: Vec<_> = launch
         .images
         .iter()
@@ -81,6 +83,12 @@ fn on_tdx_registers_get_what_was_checked_and_the_mailbox_is_empty() {
         })
         .collect();
     assert_eq!(model.extensions, expected);
+}
+
+#[test]
+fn on_tdx_the_mailbox_is_empty_and_nothing_leads_to_a_blob() {
+    let mut model = model(Platform::Tdx);
+    prepare(&mut model, Platform::Tdx).unwrap();
     assert_eq!(model.get(0xf000, 0x1000), [0; 0x1000]);
     assert_eq!(model.get(0x8000, 0x1000), [0; 0x1000]);
     assert_eq!(model.get(0x7250, 8), [0; 8]);

@@ -88,6 +88,8 @@ mod tests {
         assert_eq!(request.split_at(4), (&[1, 0, 0, 0][..], &[0xab; 64][..]));
         let report = reply.unwrap();
         assert_eq!((report.provider.as_str(), report.bytes), ("simulated-snp", vec![7, 8, 9]));
+        let (_, reply) = answered(&[0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 7]).await;
+        assert_eq!(reply.unwrap().provider, "simulated-tdx");
     }
 
     #[rstest]

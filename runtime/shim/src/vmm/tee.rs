@@ -8,8 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nacre_configuration::Configuration;
-use nacre_configuration::values::{self, HostDataSource};
-use nacre_control::{FileIndex, IdBlockFiles, QuoteService, TeeConfig, TeePlatform};
+use nacre_configuration::sections::Confidential;
+use nacre_configuration::values::{self, HostDataSource, SimulatedPlatform};
+use nacre_control::{FileIndex, IdBlockFiles, QuoteService, SimulatedTee, TeeConfig, TeePlatform};
 
 use super::VmmError;
 use crate::annotations;
@@ -30,7 +31,7 @@ pub struct Tee {
 #[derive(Debug)]
 enum Platform {
     /// With a key for reports, if there is one.
-    Simulated(Option<File>),
+    Simulated(SimulatedTee, Option<File>),
     /// Without a device the VMM says what else is missing.
     Snp(Option<File>),
     /// Who makes quotes; without anybody there are none.
@@ -77,9 +78,7 @@ impl Tee {
     ) -> Result<Option<Self>, VmmError> {
         let platform = match configuration.vm.tee {
             values::Tee::None => return Ok(None),
-            values::Tee::Simulated => {
-                Platform::Simulated(open_if_there(&configuration.confidential.simulated_key)?)
-            }
+            values::Tee::Simulated => simulated(&configuration.confidential)?,
             values::Tee::Snp => {
                 Platform::Snp(OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok())
             }
@@ -89,7 +88,11 @@ impl Tee {
         let id_block = match (confidential.id_block.get(), confidential.id_auth.get()) {
             (None, None) => None,
             // A block is for SEV-SNP's measurement; TDX has no firmware that would compare.
-            (Some(_), Some(_)) if configuration.vm.tee == values::Tee::Tdx => None,
+            (Some(_), Some(_))
+                if matches!(platform, Platform::Tdx(_) | Platform::Simulated(SimulatedTee::Tdx, _)) =>
+            {
+                None
+            }
             (Some(block), Some(authentication)) => {
                 Some((open("the ID block", block)?, open("the ID authentication", authentication)?))
             }
@@ -112,8 +115,8 @@ impl Tee {
     pub fn config<'a>(&'a self, add: &mut impl FnMut(BorrowedFd<'a>) -> FileIndex) -> TeeConfig {
         TeeConfig {
             platform: match &self.platform {
-                Platform::Simulated(key) => {
-                    TeePlatform::Simulated { key: key.as_ref().map(|key| add(key.as_fd())) }
+                Platform::Simulated(tee, key) => {
+                    TeePlatform::Simulated { tee: *tee, key: key.as_ref().map(|key| add(key.as_fd())) }
                 }
                 Platform::Snp(sev) => TeePlatform::Snp { sev: sev.as_ref().map(|sev| add(sev.as_fd())) },
                 Platform::Tdx(quotes) => {
@@ -133,6 +136,14 @@ impl Tee {
 
 fn open(what: &'static str, path: &Path) -> Result<File, VmmError> {
     File::open(path).map_err(|source| VmmError::Open { what, path: path.into(), source })
+}
+
+fn simulated(confidential: &Confidential) -> Result<Platform, VmmError> {
+    let (tee, key) = match confidential.simulated_platform {
+        SimulatedPlatform::Snp => (SimulatedTee::Snp, &confidential.simulated_key),
+        SimulatedPlatform::Tdx => (SimulatedTee::Tdx, &confidential.simulated_tdx_key),
+    };
+    Ok(Platform::Simulated(tee, open_if_there(key)?))
 }
 
 /// The simulated platform's key; a node that never made one has guests without reports.

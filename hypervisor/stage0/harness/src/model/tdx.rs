@@ -49,6 +49,12 @@ impl Model {
         Ok(Called::On)
     }
 
+    /// The same of a machine without confidential memory, through its port.
+    pub fn extend_by_port(&mut self, value: u32) -> Result<(), String> {
+        let tdx::Extension { register, address } = tdx::Extension::from_port(value);
+        self.extend(address, register.into()).map(|_| ())
+    }
+
     fn extend(&mut self, address: u64, register: u64) -> Result<u64, String> {
         let place = usize::try_from(register).ok().and_then(|index| self.registers.get(index));
         let before = *place.ok_or_else(|| format!("extends register {register}"))?;

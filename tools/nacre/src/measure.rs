@@ -117,4 +117,4 @@ fn json(references: &[Reference], wanted: &Wanted) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use nacre_launch::Measurement;
 use thiserror::Error;
 
-use crate::{hex, id_block, measure};
+use crate::measure::{self, TeeName};
+use crate::{hex, id_block};
 use certificates::{Certificates, CertificatesError};
 use verdict::Verdict;
 
@@ -40,7 +41,8 @@ pub struct Arguments {
     /// The measurement that it must show: 96 hexadecimal digits; may be given several times, one must match
     #[arg(long, value_parser = id_block::measurement, required_unless_present = "plan", conflicts_with = "plan")]
     expect: Vec<Measurement>,
-    /// Takes the measurements from the plans of all sizes in this configuration file, or in the installed one
+    /// Takes the measurements from the plans of all sizes in this configuration file, or in the installed one; of a TDX
+    /// guest also what stage0 makes of RTMR1 and RTMR2, which a guest that extends them itself no longer has
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     plan: Option<Option<PathBuf>>,
     /// The report data that it must show: up to 128 hexadecimal digits, zeros follow
@@ -58,7 +60,7 @@ pub struct Arguments {
     /// The SHA-384 of the ID key that it must show: 96 hexadecimal digits
     #[arg(long, value_parser = hex::bytes::<48>, value_name = "HEX")]
     id_key: Option<[u8; 48]>,
-    /// Trusts the root in this file instead of AMD's: for the simulated platform, which is not confidential
+    /// Trusts the root in this file instead of AMD's or Intel's: for the simulated platform, which is not confidential
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
     /// Prints JSON: {accepted, tee, confidential, steps: [{name, result, found}]}
@@ -85,11 +87,19 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
     let digits = std::str::from_utf8(&report).ok().and_then(|text| hex::parse(text.trim()));
     let report = digits.filter(|bytes| !bytes.is_empty()).unwrap_or(report);
     let root = arguments.root.as_deref().map(Certificates::load_one).transpose()?;
+    let quote = tdx::is_quote(&report);
     let measurements = match &arguments.plan {
-        Some(config) => plans::of_all_sizes(config.as_deref())?,
+        Some(config) => {
+            let tees = if quote {
+                [TeeName::Tdx, TeeName::SimulatedTdx]
+            } else {
+                [TeeName::Snp, TeeName::Simulated]
+            };
+            plans::of_all_sizes(config.as_deref(), tees)?
+        }
         None => plans::given(&arguments.expect),
     };
-    if tdx::is_quote(&report) {
+    if quote {
         let collateral = arguments.collateral.as_deref().ok_or(Error::NoCollateral)?;
         return Ok(tdx::check(
             &report,

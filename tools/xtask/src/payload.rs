@@ -25,8 +25,15 @@ const PROGRAMS: [&str; 6] = [
 ];
 
 /// What `nacre keys` makes.
-const KEYS: [(&str, u32); 4] =
-    [("ark.pem", 0o644), ("ask.pem", 0o644), ("vcek.pem", 0o644), ("vcek.key", 0o600)];
+const KEYS: [(&str, u32); 7] = [
+    ("ark.pem", 0o644),
+    ("ask.pem", 0o644),
+    ("vcek.pem", 0o644),
+    ("vcek.key", 0o600),
+    ("tdx/root.pem", 0o644),
+    ("tdx/collateral.json", 0o644),
+    ("tdx/pck.key", 0o600),
+];
 
 /// Payloads that the cache keeps.
 const KEPT: usize = 3;
@@ -92,7 +99,7 @@ impl Part {
 /// The keys of the simulated platform. They are made here and once: an emulated processor would look for their primes for
 /// minutes.
 fn simulated_keys(nacre: &Path) -> Result<PathBuf, Error> {
-    let entry = cache::entry("simulated-keys", "1", |folder| {
+    let entry = cache::entry("simulated-keys", "2", |folder| {
         let mut keys = Command::new(nacre);
         command::run("keys", keys.args(["keys", "--folder"]).arg(folder.join("keys")))
     })?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nacre_configuration::sections::Confidential;
-use nacre_configuration::values::Tee;
+use nacre_configuration::values::{SimulatedPlatform, Tee};
 use nacre_launch::Policy;
 
 use super::{Finding, snp, tdx};
@@ -16,7 +16,11 @@ pub fn findings(tee: Tee, confidential: &Confidential) -> Vec<Finding> {
         if tee == technology { finding } else { finding.not_needed() }
     };
     let snp = snp::Host::look().findings(policy);
-    let mut list = vec![configured(tee, &confidential.simulated_key)];
+    let key = match confidential.simulated_platform {
+        SimulatedPlatform::Snp => &confidential.simulated_key,
+        SimulatedPlatform::Tdx => &confidential.simulated_tdx_key,
+    };
+    let mut list = vec![configured(tee, key)];
     list.extend(snp.into_iter().map(|finding| needed_for(Tee::Snp, finding)));
     let tdx = tdx::Host::look(&confidential.quote_service).findings();
     // What is not needed even for TDX stays so.

@@ -71,7 +71,7 @@ fn a_node_gets_keys_for_simulated_reports_once() {
     };
     install(&arguments).unwrap();
     let folder = root.join("var/lib/nacre/simulated");
-    assert_eq!(listing(&folder), ["ark.pem", "ask.pem", "vcek.key", "vcek.pem"]);
+    assert_eq!(listing(&folder), ["ark.pem", "ask.pem", "tdx", "vcek.key", "vcek.pem"]);
     let key = fs::read(folder.join("vcek.key")).unwrap();
     install(&arguments).unwrap();
     assert_eq!(fs::read(folder.join("vcek.key")).unwrap(), key, "what it signed is still checked with it");

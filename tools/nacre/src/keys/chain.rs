@@ -39,7 +39,8 @@ pub mod oid {
 /// For tests, whose keys need not be strong.
 pub const TEST_BITS: usize = 2048;
 
-const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long certificates are valid.
+pub const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const ARK: &str = "CN=ARK-Nacre-Simulated,OU=Development keys - not confidential,O=nacre";
 const ASK: &str = "CN=SEV-Nacre-Simulated,OU=Development keys - not confidential,O=nacre";
 const VCEK: &str = "CN=SEV-VCEK,OU=Development keys - not confidential,O=nacre";
@@ -125,9 +126,11 @@ fn extensions(key: &SoftwareVcek) -> Result<Vec<Extra>, ChainError> {
 }
 
 /// An extension whose value is not always DER.
-struct Extra {
-    oid: ObjectIdentifier,
-    value: Vec<u8>,
+pub struct Extra {
+    /// Which.
+    pub oid: ObjectIdentifier,
+    /// Its bytes.
+    pub value: Vec<u8>,
 }
 
 impl x509_cert::der::oid::AssociatedOid for Extra {
@@ -172,9 +175,18 @@ pub enum ChainError {
     /// A certificate or a part of it can't be written.
     #[error("can't write a certificate")]
     Der(#[from] x509_cert::der::Error),
-    /// A root's public key can't be written.
-    #[error("can't write a root's public key")]
+    /// An object identifier can't be made.
+    #[error("can't make an object identifier")]
+    Oid(#[from] x509_cert::der::oid::Error),
+    /// A public key can't be written.
+    #[error("can't write a public key")]
     PublicKey,
+    /// A private key can't be written.
+    #[error("can't write a private key")]
+    PrivateKey,
+    /// The collateral can't be written.
+    #[error("can't write the collateral")]
+    Json(#[source] serde_json::Error),
     /// The signing key can't be written.
     #[error("can't write the signing key")]
     Key(#[from] KeyError),

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use nacre_configuration::values::SimulatedPlatform;
 use nacre_configuration::{Configuration, LoadError, values};
 use nacre_launch::{
     Guest, GuestError, GuestFiles, LaunchPlan, Policy, PolicyError, RuntimeMeasurements, Tee, dump,
@@ -32,14 +33,16 @@ pub struct Wanted {
 
 /// The technologies that measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum TeeName {
     /// AMD SEV-SNP
     Snp,
     /// Intel TDX
     Tdx,
-    /// The software model of it, which is not confidential
+    /// The software model of AMD SEV-SNP, which is not confidential
     Simulated,
+    /// The software model of Intel TDX, which is not confidential
+    SimulatedTdx,
 }
 
 /// A guest's plan, whose measurement is its reference value.
@@ -53,7 +56,7 @@ pub struct Reference {
     pub memory_mib: u32,
     /// All that is in its memory at the start.
     pub plan: LaunchPlan,
-    /// What stage0 adds at run time, on TDX.
+    /// What stage0 adds at run time, on TDX and where that is simulated.
     pub runtime: Option<RuntimeMeasurements>,
 }
 
@@ -65,7 +68,7 @@ pub fn references(configuration: &Configuration, wanted: &Wanted) -> Result<Vec<
     let confidential = &configuration.confidential;
     let tee = match wanted.tee {
         Some(tee) => tee,
-        None => TeeName::configured(configuration.vm.tee)?,
+        None => TeeName::configured(configuration)?,
     };
     let vcpus = sizes("vcpus", &wanted.vcpus, confidential.vcpus.as_slice())?;
     let default = u64::from(configuration.vm.default_memory_mib.get());
@@ -77,7 +80,8 @@ pub fn references(configuration: &Configuration, wanted: &Wanted) -> Result<Vec<
     };
     let policy = Policy::new(confidential.policy.bits())?;
     let guest = guest(configuration, tee)?;
-    let runtime = (tee == TeeName::Tdx).then(|| guest.runtime_measurements());
+    let registers = matches!(tee, TeeName::Tdx | TeeName::SimulatedTdx);
+    let runtime = registers.then(|| guest.runtime_measurements());
     let each = memory.iter().flat_map(|memory| vcpus.iter().map(move |vcpus| (*vcpus, *memory)));
     each.map(|(vcpus, memory_mib)| {
         let plan = guest.plan(vcpus, memory_mib, policy)?;
@@ -116,12 +120,23 @@ fn sizes(key: &'static str, wanted: &[u32], configured: &[u32]) -> Result<Vec<u3
 }
 
 impl TeeName {
-    fn configured(tee: values::Tee) -> Result<Self, Error> {
-        match tee {
-            values::Tee::Snp => Ok(Self::Snp),
-            values::Tee::Tdx => Ok(Self::Tdx),
-            values::Tee::Simulated => Ok(Self::Simulated),
-            values::Tee::None => Err(Error::NotMeasured(tee)),
+    fn configured(configuration: &Configuration) -> Result<Self, Error> {
+        match (configuration.vm.tee, configuration.confidential.simulated_platform) {
+            (values::Tee::Snp, _) => Ok(Self::Snp),
+            (values::Tee::Tdx, _) => Ok(Self::Tdx),
+            (values::Tee::Simulated, SimulatedPlatform::Snp) => Ok(Self::Simulated),
+            (values::Tee::Simulated, SimulatedPlatform::Tdx) => Ok(Self::SimulatedTdx),
+            (tee @ values::Tee::None, _) => Err(Error::NotMeasured(tee)),
+        }
+    }
+
+    /// As on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+            Self::Simulated => "simulated",
+            Self::SimulatedTdx => "simulated-tdx",
         }
     }
 }
@@ -132,17 +147,14 @@ impl From<TeeName> for Tee {
             TeeName::Snp => Self::Snp,
             TeeName::Tdx => Self::Tdx,
             TeeName::Simulated => Self::Simulated,
+            TeeName::SimulatedTdx => Self::SimulatedTdx,
         }
     }
 }
 
 impl fmt::Display for TeeName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Snp => "snp",
-            Self::Tdx => "tdx",
-            Self::Simulated => "simulated",
-        })
+        formatter.write_str(self.name())
     }
 }
 

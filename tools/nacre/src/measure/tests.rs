@@ -16,7 +16,7 @@ struct Program {
 }
 
 /// A folder with a configuration and what it names.
-fn configured(more: &str) -> TempDir {
+pub fn configured(more: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("stage0"), [0x90; 0x2000]).unwrap();
@@ -70,6 +70,10 @@ fn the_configured_technology_and_list_are_the_default() {
     let starts: Vec<Vec<&str>> =
         table.lines().skip(1).map(|line| line.split_whitespace().take(3).collect()).collect();
     assert_eq!(starts, [["simulated", "1", "256"], ["simulated", "3", "256"]]);
+    let other = configured("[vm]\ntee = \"simulated\"\n[confidential]\nsimulated_platform = \"tdx\"\n");
+    let text = measure(&other, "").unwrap();
+    assert!(text.lines().nth(1).unwrap().starts_with("simulated-tdx ") && text.contains("RTMR2 "), "{text}");
+    assert_eq!(text, measure(&other, "--tee simulated-tdx").unwrap());
     let snp = measure(&folder, "--tee snp").unwrap();
     assert_ne!(snp, table);
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nacre_configuration::Loaded;
-use nacre_launch::Measurement;
+use nacre_launch::{Measurement, RuntimeMeasurements};
 
 use crate::hex;
 use crate::measure::{self, TeeName, Wanted, references};
@@ -17,6 +17,8 @@ pub struct Acceptable {
     pub measurement: Measurement,
     /// Whose it is, in words.
     pub whose: String,
+    /// What stage0 makes of a TDX guest's registers, if that is known.
+    pub runtime: Option<RuntimeMeasurements>,
 }
 
 /// Those that were given.
@@ -25,8 +27,16 @@ pub fn given(measurements: &[Measurement]) -> Vec<Acceptable> {
         tee: None,
         measurement: *measurement,
         whose: "the expected one".to_owned(),
+        runtime: None,
     };
     measurements.iter().map(acceptable).collect()
+}
+
+/// The acceptable one that this measurement of a technology's guest is.
+pub fn find<'a>(found: &[u8; 48], tee: TeeName, measurements: &'a [Acceptable]) -> Option<&'a Acceptable> {
+    measurements
+        .iter()
+        .find(|acceptable| acceptable.measurement.0 == *found && acceptable.tee.is_none_or(|of| of == tee))
 }
 
 /// Whose this measurement of a technology's guest is; wrong if it is not acceptable.
@@ -34,9 +44,7 @@ pub fn given(measurements: &[Measurement]) -> Vec<Acceptable> {
 /// # Errors
 /// It is none of them, in words.
 pub fn judge(found: &[u8; 48], tee: TeeName, measurements: &[Acceptable]) -> Result<String, String> {
-    let matching = measurements
-        .iter()
-        .find(|acceptable| acceptable.measurement.0 == *found && acceptable.tee.is_none_or(|of| of == tee));
+    let matching = find(found, tee, measurements);
     let found = hex::text(found);
     match (matching, measurements) {
         (Some(acceptable), _) => Ok(format!("{found}, {}", acceptable.whose)),
@@ -45,16 +53,16 @@ pub fn judge(found: &[u8; 48], tee: TeeName, measurements: &[Acceptable]) -> Res
     }
 }
 
-/// Those of all sizes that pods can have.
+/// Those of all sizes that pods of these technologies can have.
 ///
 /// # Errors
 /// There are no plans.
-pub fn of_all_sizes(config: Option<&Path>) -> Result<Vec<Acceptable>, measure::Error> {
+pub fn of_all_sizes(config: Option<&Path>, tees: [TeeName; 2]) -> Result<Vec<Acceptable>, measure::Error> {
     let loaded = config.map_or_else(Loaded::load, Loaded::load_from)?;
     let configuration = loaded.configuration;
     let memory_mib = configuration.confidential.memory_mib.as_slice().to_vec();
     let mut list = Vec::new();
-    for tee in [TeeName::Snp, TeeName::Tdx, TeeName::Simulated] {
+    for tee in tees {
         let wanted = Wanted { tee: Some(tee), memory_mib: memory_mib.clone(), ..Wanted::default() };
         list.extend(references(&configuration, &wanted)?.into_iter().map(|reference| Acceptable {
             tee: Some(tee),
@@ -63,6 +71,7 @@ pub fn of_all_sizes(config: Option<&Path>) -> Result<Vec<Acceptable>, measure::E
                 "that of a guest with {} vCPUs and {} MiB ({tee})",
                 reference.vcpus, reference.memory_mib
             ),
+            runtime: reference.runtime,
         }));
     }
     Ok(list)

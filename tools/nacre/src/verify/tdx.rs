@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dcap_qvl::QuoteCollateralV3;
-use dcap_qvl::quote::{Report, TDReport10};
+use dcap_qvl::quote::TDReport10;
 use dcap_qvl::verify::{QuoteVerifier, VerifiedReport};
+use nacre_attestation::tdx::is_software_module;
+use nacre_launch::RuntimeMeasurements;
 use x509_cert::Certificate;
 use x509_cert::der::Encode;
 
@@ -61,7 +63,6 @@ fn check_at(
     arguments: &Arguments,
 ) -> Verdict {
     let mut verdict = Verdict::new("tdx");
-    verdict.confidential = root.is_none();
     let verifier = match root.map(Certificate::to_der) {
         None => QuoteVerifier::new_prod(),
         Some(Ok(der)) => QuoteVerifier::new(der),
@@ -82,8 +83,13 @@ fn check_at(
     verdict
         .step("signature", Ok::<_, String>(format!("by a key that leads to {of}, of which none is revoked")));
     platform(&mut verdict, &verified);
-    match body(&verified.report) {
-        Some(report) => claims(&mut verdict, report, measurements, arguments),
+    match verified.report.as_td10() {
+        Some(report) => {
+            let tee = module(&mut verdict, report);
+            verdict.confidential = root.is_none() && tee == TeeName::Tdx;
+            verdict.tee = tee.name();
+            claims(&mut verdict, report, tee, measurements, arguments);
+        }
         None => {
             verdict.step("format", Err::<String, _>("this is no quote of a trust domain".to_owned()));
         }
@@ -102,17 +108,25 @@ fn platform(verdict: &mut Verdict, verified: &VerifiedReport) {
     verdict.step("platform", outcome);
 }
 
-fn body(report: &Report) -> Option<&TDReport10> {
-    match report {
-        Report::TD10(report) => Some(report),
-        Report::TD15(report) => Some(&report.base),
-        _ => None,
+/// Which module it is.
+fn module(verdict: &mut Verdict, report: &TDReport10) -> TeeName {
+    if is_software_module(&report.mr_seam) {
+        verdict.skip("module", "a software model reported this: NOT CONFIDENTIAL");
+        return TeeName::SimulatedTdx;
     }
+    verdict.skip("module", format!("MRSEAM {}", hex::text(&report.mr_seam)));
+    TeeName::Tdx
 }
 
 /// What the quote says, now that it is known who says it.
-fn claims(verdict: &mut Verdict, report: &TDReport10, measurements: &[Acceptable], arguments: &Arguments) {
-    verdict.step("measurement", plans::judge(&report.mr_td, TeeName::Tdx, measurements));
+fn claims(
+    verdict: &mut Verdict,
+    report: &TDReport10,
+    tee: TeeName,
+    measurements: &[Acceptable],
+    arguments: &Arguments,
+) {
+    verdict.step("measurement", plans::judge(&report.mr_td, tee, measurements));
     let attributes = u64::from_le_bytes(report.td_attributes);
     let debug = match attributes & DEBUG {
         0 => Ok("the host can't debug the guest"),
@@ -132,11 +146,35 @@ fn claims(verdict: &mut Verdict, report: &TDReport10, measurements: &[Acceptable
     verdict.compare("host data", hex::text(&report.mr_config_id), wanted);
     let wanted = arguments.report_data.map(|data| hex::text(&data));
     verdict.compare("report data", hex::text(&report.report_data), wanted);
-    for (name, register) in [("rtmr1", report.rt_mr1), ("rtmr2", report.rt_mr2)] {
-        // stage0 has compared the images with hashes that are part of the measurement: these say the same once more.
-        verdict.skip(name, hex::text(&register));
-    }
+    let planned = plans::find(&report.mr_td, tee, measurements).and_then(|plan| plan.runtime);
+    runtime(verdict, report, planned);
 }
 
+/// The registers that stage0 extends. It has compared the images with hashes that are part of the measurement: these say the
+/// same once more, and whether anybody extended them since.
+fn runtime(verdict: &mut Verdict, report: &TDReport10, planned: Option<RuntimeMeasurements>) {
+    verdict.skip("rtmr0", format!("{}, which nacre does not use", hex::text(&report.rt_mr0)));
+    let registers = [
+        ("rtmr1", report.rt_mr1, planned.map(|planned| planned.rtmr1), "kernel and initrd"),
+        ("rtmr2", report.rt_mr2, planned.map(|planned| planned.rtmr2), "command line"),
+    ];
+    for (name, found, planned, images) in registers {
+        let found = hex::text(&found);
+        match planned {
+            None => verdict.skip(name, format!("{found}, {images}: only --plan knows what it should be")),
+            Some(planned) if planned.to_string() == found => {
+                verdict.step(name, Ok::<_, String>(format!("{found}, the plan's {images}")));
+            }
+            Some(planned) => {
+                let wrong = format!("{found}, expected of the plan's {images} and nothing else is {planned}");
+                verdict.step(name, Err::<String, _>(wrong));
+            }
+        }
+    }
+    verdict.skip("rtmr3", format!("{}, which is the guest's own", hex::text(&report.rt_mr3)));
+}
+
+#[cfg(test)]
+mod simulated_tests;
 #[cfg(test)]
 mod tests;

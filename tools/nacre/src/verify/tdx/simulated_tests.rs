@@ -1,0 +1,177 @@
+//! Quotes of the simulated platform: the same code checks them, with its root and its collateral.
+
+use std::fs;
+use std::sync::LazyLock;
+
+use clap::Parser;
+use nacre_attestation::tdx::{QuotingEnclave, ReportKey, TrustDomain};
+use rstest::rstest;
+use tempfile::TempDir;
+
+use crate::keys::Platform;
+use crate::verify::verdict::Verdict;
+use crate::verify::{Arguments, check};
+
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+static PLATFORM: LazyLock<Platform> = LazyLock::new(|| Platform::generate().unwrap());
+
+const SEPT_VE_DISABLE: u64 = 1 << 28;
+
+fn domain() -> TrustDomain {
+    let mut host_data = [0; 48];
+    host_data[..32].fill(7);
+    TrustDomain::new([0x5a; 48], host_data, SEPT_VE_DISABLE, 3)
+}
+
+fn quote(domain: &TrustDomain) -> Vec<u8> {
+    let enclave = QuotingEnclave::from_pem(&PLATFORM.key).unwrap();
+    let key = ReportKey::generate();
+    enclave.quote(&domain.report(&[9; 64], &key), &key).unwrap()
+}
+
+/// A folder with a quote, the root and the collateral.
+fn folder(quote: &[u8]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("quote"), quote).unwrap();
+    fs::write(at("root.pem"), &PLATFORM.root).unwrap();
+    fs::write(at("collateral.json"), &PLATFORM.collateral).unwrap();
+    folder
+}
+
+fn verify(folder: &TempDir, line: &str) -> Verdict {
+    let line = format!("verify @/quote --collateral @/collateral.json {line}");
+    let words = line.split_whitespace().map(|word| word.replace('@', &folder.path().display().to_string()));
+    check(&Program::try_parse_from(words).unwrap().arguments).unwrap()
+}
+
+fn good() -> String {
+    format!("--root @/root.pem --expect {}", "5a".repeat(48))
+}
+
+#[test]
+fn whoever_trusts_its_root_accepts_it_and_is_told_that_it_is_not_confidential() {
+    let folder = folder(&quote(&domain()));
+    let more = format!("--report-data {} --host-data {}", "09".repeat(64), "07".repeat(32));
+    let verdict = verify(&folder, &format!("{} {more}", good()));
+    assert!(verdict.accepted() && !verdict.confidential, "{}", verdict.text());
+    assert_eq!(verdict.tee, "simulated-tdx");
+    for part in ["UpToDate", "NOT CONFIDENTIAL", "the given root", "can't debug"] {
+        assert!(verdict.text().contains(part), "{part}: {}", verdict.text());
+    }
+}
+
+#[test]
+fn whoever_trusts_intels_root_or_another_refuses_it() {
+    let folder = folder(&quote(&domain()));
+    let verdict = verify(&folder, &format!("--expect {}", "5a".repeat(48)));
+    assert!(verdict.wrong() == ["signature"] && !verdict.confidential, "{}", verdict.text());
+    fs::write(folder.path().join("root.pem"), Platform::generate().unwrap().root).unwrap();
+    assert_eq!(verify(&folder, &good()).wrong(), ["signature"]);
+}
+
+#[test]
+fn another_platforms_collateral_is_none_for_it() {
+    let folder = folder(&quote(&domain()));
+    fs::write(folder.path().join("collateral.json"), Platform::generate().unwrap().collateral).unwrap();
+    assert_eq!(verify(&folder, &good()).wrong(), ["signature"]);
+}
+
+/// Where something is signed or is needed to check what is: all of the quote but its certificates' PEM armour.
+#[test]
+fn one_byte_changed_anywhere_is_refused() {
+    let good_quote = quote(&domain());
+    let folder = folder(&good_quote);
+    let path = folder.path().join("quote");
+    let certificates = good_quote.windows(5).position(|window| window == b"-----").unwrap();
+    // Steps reach every field.
+    for place in (0..certificates).step_by(23) {
+        let mut changed = good_quote.clone();
+        changed[place] ^= 1;
+        fs::write(&path, changed).unwrap();
+        if let Ok(verdict) = try_verify(&folder) {
+            assert!(!verdict.accepted(), "byte {place:#x}");
+        }
+    }
+}
+
+/// A quote that is none any more is not even compared.
+fn try_verify(folder: &TempDir) -> Result<Verdict, crate::verify::Error> {
+    let line = format!("verify @/quote --collateral @/collateral.json {}", good());
+    let words = line.split_whitespace().map(|word| word.replace('@', &folder.path().display().to_string()));
+    check(&Program::try_parse_from(words).unwrap().arguments)
+}
+
+#[rstest]
+#[case::measurement(|domain: &mut TrustDomain| domain.mr_td = [1; 48], "measurement")]
+#[case::debug(|domain: &mut TrustDomain| domain.attributes |= 1, "debug")]
+// The library refuses this one itself.
+#[case::interrupted(|domain: &mut TrustDomain| domain.attributes = 0, "signature")]
+fn what_is_not_as_demanded_is_named(#[case] change: fn(&mut TrustDomain), #[case] wrong: &str) {
+    let mut domain = domain();
+    change(&mut domain);
+    let verdict = verify(&folder(&quote(&domain)), &good());
+    assert_eq!(verdict.wrong(), [wrong], "{}", verdict.text());
+}
+
+mod planned {
+    use nacre_stage0_abi::tdx::{extension, register_of};
+
+    use super::*;
+    use crate::measure::tests::configured;
+    use crate::measure::{TeeName, Wanted, references};
+
+    /// The guest of the configuration in this folder, as it is when its kernel starts.
+    fn started(folder: &TempDir) -> TrustDomain {
+        let config = folder.path().join("nacre.toml");
+        let configuration = nacre_configuration::Loaded::load_from(&config).unwrap().configuration;
+        let wanted = Wanted { tee: Some(TeeName::SimulatedTdx), vcpus: vec![4], ..Wanted::default() };
+        let reference = references(&configuration, &wanted).unwrap().remove(0);
+        let mut domain = TrustDomain::new(reference.plan.measurement().0, [0; 48], SEPT_VE_DISABLE, 3);
+        let hashes = reference.plan.pages().iter().find(|page| page.name() == "hashes").unwrap();
+        let page = zerocopy::FromBytes::ref_from_bytes(hashes.content()).unwrap();
+        for image in nacre_stage0_abi::Images::parse(page, reference.plan.memory()).unwrap().iter() {
+            let register = usize::from(register_of(image.kind));
+            domain.extend(register, &extension(&image.sha256)).unwrap();
+        }
+        domain
+    }
+
+    #[test]
+    fn a_guests_registers_are_compared_with_the_plans() {
+        let config = configured("");
+        let mut domain = started(&config);
+        let plan = format!("--root @/root.pem --plan {}", config.path().join("nacre.toml").display());
+        let verdict = verify(&folder(&quote(&domain)), &plan);
+        assert!(verdict.accepted(), "{}", verdict.text());
+        assert!(verdict.text().contains("4 vCPUs and 256 MiB (simulated-tdx)"), "{}", verdict.text());
+        assert!(verdict.text().contains("the plan's kernel and initrd"), "{}", verdict.text());
+        // What the guest does with the registers that are its own is nobody's business here.
+        domain.extend(3, &[1; 48]).unwrap();
+        assert!(verify(&folder(&quote(&domain)), &plan).accepted());
+        domain.extend(2, &[1; 48]).unwrap();
+        let verdict = verify(&folder(&quote(&domain)), &plan);
+        assert_eq!(verdict.wrong(), ["rtmr2"], "{}", verdict.text());
+        let json: serde_json::Value = serde_json::from_str(&verdict.json()).unwrap();
+        let step = json["steps"].as_array().unwrap().iter().find(|step| step["name"] == "rtmr2").unwrap();
+        assert!(step["found"].as_str().unwrap().contains("expected of the plan's command line"), "{step}");
+    }
+
+    #[test]
+    fn a_simulated_guest_is_none_of_the_hardwares() {
+        let config = configured("");
+        let mut domain = started(&config);
+        let file = config.path().join("nacre.toml");
+        let configuration = nacre_configuration::Loaded::load_from(&file).unwrap().configuration;
+        let wanted = Wanted { tee: Some(TeeName::Tdx), vcpus: vec![4], ..Wanted::default() };
+        domain.mr_td = references(&configuration, &wanted).unwrap().remove(0).plan.measurement().0;
+        let plan = format!("--root @/root.pem --plan {}", file.display());
+        let verdict = verify(&folder(&quote(&domain)), &plan);
+        assert_eq!(verdict.wrong(), ["measurement"], "{}", verdict.text());
+    }
+}

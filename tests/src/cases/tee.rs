@@ -26,6 +26,20 @@ pub const TESTS: &[Test] = &[
     )
     .only_nacre()
     .alone(),
+    Test::new(
+        "tee-simulated-tdx-report",
+        "a quote of a simulated TDX pod is accepted by its plan with its own root only, and not with a byte changed",
+        simulated_quote,
+    )
+    .only_nacre()
+    .alone(),
+    Test::new(
+        "tee-simulated-tdx-report-cpus",
+        "the same of a pod with four CPUs",
+        simulated_quote_cpus,
+    )
+    .only_nacre()
+    .alone(),
     Test::new("tee-snp-refused", "an SEV-SNP pod on a host without it is refused at once", snp_refused)
         .only_nacre()
         .alone(),
@@ -35,6 +49,10 @@ pub const TESTS: &[Test] = &[
 ];
 
 const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
+/// Whose keys sign what simulated pods report.
+const KEYS: &str = "/var/lib/nacre/simulated";
+/// What whoever asks for a report has put into it.
+const DATA: &str = "00c0ffee";
 
 fn simulated(context: &Context) -> Outcome {
     let _configuration = disturbance::configuration("[vm]\ntee = \"simulated\"\n")?;
@@ -69,10 +87,72 @@ fn simulated_report(context: &Context) -> Outcome {
     result.and(task.end())
 }
 
+fn simulated_quote(context: &Context) -> Outcome {
+    quoted(context, "100000", 1)
+}
+
+fn simulated_quote_cpus(context: &Context) -> Outcome {
+    quoted(context, "200000", 4)
+}
+
+/// What whoever asks a pod of the simulated TDX platform for a report gets, and is told about it.
+fn quoted(context: &Context, quota: &str, cpus: u32) -> Outcome {
+    // A pod gets no more than the node's CPUs, two, which are rounded up to what measured machines can have.
+    let _configuration = disturbance::configuration(
+        "[vm]\ntee = \"simulated\"\n[confidential]\nsimulated_platform = \"tdx\"\nvcpus = [1, 4]\n",
+    )?;
+    let container = context.container("a").flags(&["--cpu-quota", quota, "--cpu-period", "100000"]);
+    let task = container.command(&["sleep", "1000"]).detach()?;
+    let counted = task
+        .exec("cpus", &["grep", "-c", "^processor", "/proc/cpuinfo"])
+        .and_then(|finished| finished.wrote(&format!("{cpus}\n")));
+    let result = counted.and_then(|_| quote_is_judged(context, &task, cpus));
+    result.and(task.end())
+}
+
+fn quote_is_judged(context: &Context, task: &Task, cpus: u32) -> Outcome {
+    let root = format!("{KEYS}/tdx/root.pem");
+    let collateral = format!("{KEYS}/tdx/collateral.json");
+    let folder = format!("/run/{}", context.id("quotes"));
+    fs::create_dir_all(&folder).map_err(Failure::io("no folder for quotes"))?;
+    let path = format!("{folder}/quote");
+    nacre(&["report", &task.id, "--data", DATA, "--output", &path])?.exited(0)?;
+    let verify = |path: &str, more: &[&str]| {
+        let words = ["verify", path, "--collateral", &collateral, "--report-data", DATA, "--json"];
+        nacre(&[&words[..], more].concat())
+    };
+    let accepted = json(&verify(&path, &["--root", &root, "--plan"])?.exited(0)?)?;
+    equal("accepted", accepted["accepted"].as_bool(), Some(true))?;
+    equal("confidential", accepted["confidential"].as_bool(), Some(false))?;
+    equal("the technology", accepted["tee"].as_str(), Some("simulated-tdx"))?;
+    for step in ["signature", "measurement", "report data", "rtmr1", "rtmr2"] {
+        check(is_step(&accepted, step, "ok"), || format!("nobody looked at {step}: {accepted}"))?;
+    }
+    let found = steps(&accepted).find(|step| step["name"] == "measurement");
+    let found = found.and_then(|step| step["found"].as_str()).unwrap_or_default();
+    contains("the measurement", found, &format!("{cpus} vCPUs"))?;
+    let (measurement, _) = found.split_once(',').unwrap_or_default();
+
+    // Who trusts Intel's root alone.
+    let refused = json(&verify(&path, &["--expect", measurement])?.exited(1)?)?;
+    equal("wrong steps without the root", wrong_steps(&refused), vec!["signature"])?;
+
+    // One bit of the header, MRTD, RTMR2, the report data, the signature, its key, and the quoting enclave's report.
+    let bytes = fs::read(&path).map_err(Failure::io("no quote"))?;
+    let changed = format!("{folder}/changed");
+    for place in [0x0c, 184, 48 + 424, 568, 636, 700, 780] {
+        let mut bytes = bytes.clone();
+        let Some(byte) = bytes.get_mut(place) else { return wrong(format!("a quote without byte {place}")) };
+        *byte ^= 1;
+        fs::write(&changed, bytes).map_err(Failure::io("the changed quote can't be written"))?;
+        let refused = json(&verify(&changed, &["--root", &root, "--expect", measurement])?.exited(1)?)?;
+        equal("wrong steps of a changed quote", wrong_steps(&refused), vec!["signature"])?;
+    }
+    fs::remove_dir_all(&folder).map_err(Failure::io("the quotes can't be removed"))
+}
+
 /// What whoever asks a pod for a report gets, and is told about it.
 fn reported(context: &Context, task: &Task) -> Outcome {
-    const DATA: &str = "00c0ffee";
-    const KEYS: &str = "/var/lib/nacre/simulated";
     let root = format!("{KEYS}/ark.pem");
     let folder = format!("/run/{}", context.id("reports"));
     fs::create_dir_all(&folder).map_err(Failure::io("no folder for reports"))?;

@@ -59,8 +59,12 @@ impl Drop for Entry {
 /// Asks the kernel for a report.
 pub fn report(folder: &Path, data: &ReportData) -> Reply<Report> {
     let entry = Entry::new(folder).doing("make a request for a report")?;
-    fs::write(entry.0.join("inblob"), data).map_err(|error| failure("inblob", &error))?;
-    read(&entry.0)
+    ask(&entry.0, data)
+}
+
+fn ask(entry: &Path, data: &ReportData) -> Reply<Report> {
+    fs::write(entry.join("inblob"), data).map_err(|error| failure("inblob", &error))?;
+    read(entry)
 }
 
 /// Reads the parts, all of the same request.
@@ -100,16 +104,22 @@ fn optional(entry: &Path, name: &str) -> Reply<Vec<u8>> {
     }
 }
 
-/// A busy processor is another matter than a broken one: the caller may ask again.
+/// A busy processor, or a quoting service that did not answer within the kernel's 30 s, is another matter than a broken one:
+/// the caller may ask again.
 fn failure(name: &str, error: &io::Error) -> Failure {
-    let busy =
-        matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::WouldBlock | ErrorKind::Interrupted);
+    let busy = matches!(
+        error.kind(),
+        ErrorKind::ResourceBusy | ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::TimedOut
+    );
     let code = if busy { Code::UNAVAILABLE } else { Code::INTERNAL };
     Failure::new(code, format!("{name} of a report: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::thread;
+
     use super::*;
 
     fn entry(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -144,9 +154,46 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_processor_may_be_asked_again() {
-        let busy = io::Error::from(ErrorKind::ResourceBusy);
-        assert_eq!(failure("outblob", &busy).code(), Code::UNAVAILABLE);
+    fn a_quote_of_a_trust_domain_is_asked_for_with_the_data_and_comes_as_it_is() {
+        let quote = [[4, 0, 2, 0, 0x81, 0, 0, 0].as_slice(), &[7; 5000]].concat();
+        let folder = entry(&[GOOD[0], ("outblob", &quote), ("provider", b"tdx_guest\n")]);
+        let report = ask(folder.path(), &[0xab; 64]).unwrap();
+        let expected = Report { provider: "tdx_guest".into(), bytes: quote, certificates: Vec::new() };
+        assert_eq!(report, expected);
+        assert_eq!(fs::read(folder.path().join("inblob")).unwrap(), [0xab; 64]);
+    }
+
+    #[test]
+    fn a_report_of_another_request_is_refused() {
+        // A pipe is open at its other end only while it is read: after the first look at the generation.
+        let folder = entry(&[GOOD[0], GOOD[2]]);
+        let (outblob, generation) = (folder.path().join("outblob"), folder.path().join("generation"));
+        nix::unistd::mkfifo(&outblob, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let other = thread::spawn(move || {
+            let mut outblob = fs::OpenOptions::new().write(true).open(outblob).unwrap();
+            fs::write(generation, "2\n").unwrap();
+            outblob.write_all(&[1, 2]).unwrap();
+        });
+        let failure = ask(folder.path(), &[0; 64]).unwrap_err();
+        other.join().unwrap();
+        assert_eq!(failure.code(), Code::ABORTED, "{}", failure.text());
+    }
+
+    #[test]
+    fn a_kernel_that_takes_no_data_is_named() {
+        // As the kernel's files are where they can't be written.
+        let folder = entry(&GOOD);
+        fs::create_dir(folder.path().join("inblob")).unwrap();
+        let failure = ask(folder.path(), &[0; 64]).unwrap_err();
+        assert!(failure.text().starts_with("inblob of a report"), "{}", failure.text());
+    }
+
+    #[test]
+    fn who_is_busy_or_late_may_be_asked_again() {
+        for errno in [libc::EBUSY, libc::EINTR, libc::EAGAIN, libc::ETIMEDOUT] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(failure("outblob", &error).code(), Code::UNAVAILABLE, "{error}");
+        }
         assert_eq!(failure("outblob", &io::Error::from(ErrorKind::InvalidInput)).code(), Code::INTERNAL);
     }
 

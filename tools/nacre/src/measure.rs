@@ -26,7 +26,8 @@ pub struct Arguments {
     /// several sizes, into one folder in it for each: vcpus-N, or vcpus-N-memory-MIB
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
-    /// Prints JSON: a list of {tee, vcpus, measurement, measured_bytes, pages}; with --memory-mib also memory_mib
+    /// Prints JSON: a list of {tee, vcpus, measurement, measured_bytes, pages}; with --memory-mib also memory_mib, of TDX
+    /// also rtmr1 and rtmr2
     #[arg(long)]
     json: bool,
 }
@@ -41,6 +42,10 @@ struct Row {
     measurement: String,
     measured_bytes: u64,
     pages: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtmr1: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtmr2: Option<String>,
 }
 
 /// The text to print.
@@ -111,6 +116,8 @@ fn json(references: &[Reference], wanted: &Wanted) -> String {
         measurement: reference.plan.measurement().to_string(),
         measured_bytes: reference.plan.measured_bytes(),
         pages: reference.plan.page_count(),
+        rtmr1: reference.runtime.map(|runtime| runtime.rtmr1.to_string()),
+        rtmr2: reference.runtime.map(|runtime| runtime.rtmr2.to_string()),
     };
     let rows: Vec<Row> = references.iter().map(row).collect();
     serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n"

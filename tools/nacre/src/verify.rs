@@ -100,6 +100,7 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
         None => plans::given(&arguments.expect),
     };
     if quote {
+        only_of_snp(arguments)?;
         let collateral = arguments.collateral.as_deref().ok_or(Error::NoCollateral)?;
         return Ok(tdx::check(
             &report,
@@ -111,6 +112,19 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
     }
     let certificates = Certificates::load(&arguments.certs)?;
     Ok(snp::check(&report, &certificates, root.as_ref(), &measurements, arguments))
+}
+
+/// A demand that nobody looks at must not look as if it were met.
+fn only_of_snp(arguments: &Arguments) -> Result<(), Error> {
+    let demands = [
+        ("--policy", arguments.policy.is_some()),
+        ("--min-tcb", !arguments.min_tcb.is_empty()),
+        ("--id-key", arguments.id_key.is_some()),
+    ];
+    match demands.into_iter().find(|(_, made)| *made) {
+        Some((name, _)) => Err(Error::OnlyOfSnp(name)),
+        None => Ok(()),
+    }
 }
 
 /// No report is larger; anything else is not read into memory.
@@ -148,6 +162,9 @@ pub enum Error {
     /// A quote without what it is checked by.
     #[error("the report is a quote of Intel TDX: --collateral must say what Intel says of the platform")]
     NoCollateral,
+    /// A quote has no such thing.
+    #[error("{0} is about SEV-SNP, and the report is a quote of Intel TDX")]
+    OnlyOfSnp(&'static str),
     /// A file that is no collateral.
     #[error("{path} is no collateral for a quote")]
     Collateral {

@@ -142,5 +142,7 @@ fn a_tdx_guest_has_pages_only_and_registers() {
     assert!(kinds.iter().all(|kind| ["measured", "added"].contains(kind)), "{kinds:?}");
     let rows: Value = serde_json::from_str(&measure(&folder, "--tee tdx --vcpus 4 --json").unwrap()).unwrap();
     assert_eq!(rows[0]["tee"], "tdx");
-    assert!(text.contains(rows[0]["measurement"].as_str().unwrap()), "{text}");
+    for value in ["measurement", "rtmr1", "rtmr2"] {
+        assert!(text.contains(rows[0][value].as_str().unwrap()), "{value}: {text}");
+    }
 }

@@ -3,17 +3,20 @@
 //! Signatures, certificates, revocation lists and the platform's state are the library's work; it takes the collateral from
 //! a file and fetches nothing.
 
+mod words;
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dcap_qvl::QuoteCollateralV3;
-use dcap_qvl::quote::TDReport10;
-use dcap_qvl::verify::{QuoteVerifier, VerifiedReport};
+use dcap_qvl::quote::{Quote, TDReport10};
+use dcap_qvl::verify::QuoteVerifier;
+use dcap_qvl::{QuoteCollateralV3, QuotePolicy};
 use nacre_attestation::tdx::is_software_module;
 use nacre_launch::RuntimeMeasurements;
 use x509_cert::Certificate;
-use x509_cert::der::Encode;
+use x509_cert::der::{Decode, Encode};
 
+use super::certificates::subject;
 use super::plans::{self, Acceptable};
 use super::verdict::Verdict;
 use super::{Arguments, Error};
@@ -26,6 +29,8 @@ const TDX: [u8; 4] = [0x81, 0, 0, 0];
 /// Attribute bit: the host may debug the guest.
 const DEBUG: u64 = 1;
 const SEPT_VE_DISABLE: u64 = 1 << 28;
+/// In the name of the root of all of Intel's certificates for platforms.
+const INTELS_ROOT: &str = "CN=Intel SGX Root CA";
 
 /// Whether this is a quote of a TDX guest, and not a report of another technology.
 pub fn is_quote(bytes: &[u8]) -> bool {
@@ -63,6 +68,14 @@ fn check_at(
     arguments: &Arguments,
 ) -> Verdict {
     let mut verdict = Verdict::new("tdx");
+    let quote = match Quote::parse(bytes) {
+        Ok(quote) => quote,
+        Err(error) => {
+            verdict.step("format", Err::<String, _>(format!("no quote: {error:#}")));
+            return verdict;
+        }
+    };
+    verdict.step("format", Ok::<_, String>(words::format(&quote)));
     let verifier = match root.map(Certificate::to_der) {
         None => QuoteVerifier::new_prod(),
         Some(Ok(der)) => QuoteVerifier::new(der),
@@ -71,41 +84,50 @@ fn check_at(
             return verdict;
         }
     };
-    // Debugging is a step of its own, with the reason why it is refused.
-    let verified = match verifier.allow_debug(true).verify(bytes, collateral, now) {
-        Ok(verified) => verified,
+    // Debugging and the platform's state are steps of their own, with the reason why they are refused.
+    let verifier = verifier.allow_debug(true);
+    let claims = match verifier.verify_with_policy(bytes, collateral, now, &QuotePolicy::claims_only(now)) {
+        Ok(claims) => claims,
         Err(error) => {
-            verdict.step("signature", Err::<String, _>(format!("{error:#}")));
+            match other_root(&quote, root) {
+                Some(other) => verdict.step("root", Err::<String, _>(other)),
+                None => verdict.step("signature", Err::<String, _>(format!("{error:#}"))),
+            };
             return verdict;
         }
     };
     let of = if root.is_some() { "the given root" } else { "Intel's root" };
-    verdict
-        .step("signature", Ok::<_, String>(format!("by a key that leads to {of}, of which none is revoked")));
-    platform(&mut verdict, &verified);
-    match verified.report.as_td10() {
+    verdict.step("root", Ok::<_, String>(format!("the certificates lead to {of}, and none is revoked")));
+    verdict.step("signature", Ok::<_, String>("the quote is as a key of the quoting enclave signed it"));
+    verdict.step("collateral", Ok::<_, String>(words::validity(&claims)));
+    verdict.step("enclave", words::enclave(&claims));
+    verdict.step("platform", words::platform(&claims));
+    match claims.report.as_td10() {
         Some(report) => {
             let tee = module(&mut verdict, report);
             verdict.confidential = root.is_none() && tee == TeeName::Tdx;
             verdict.tee = tee.name();
-            claims(&mut verdict, report, tee, measurements, arguments);
+            self::claims(&mut verdict, report, tee, measurements, arguments);
         }
         None => {
-            verdict.step("format", Err::<String, _>("this is no quote of a trust domain".to_owned()));
+            verdict.step("guest", Err::<String, _>("this is no quote of a trust domain".to_owned()));
         }
     }
     verdict
 }
 
-fn platform(verdict: &mut Verdict, verified: &VerifiedReport) {
-    let VerifiedReport { status, advisory_ids, .. } = verified;
-    let advisories =
-        if advisory_ids.is_empty() { String::new() } else { format!(", see {}", advisory_ids.join(", ")) };
-    let outcome = match status.as_str() {
-        "UpToDate" => Ok(status.clone()),
-        _ => Err(format!("{status}{advisories}: Intel does not call this platform up to date")),
-    };
-    verdict.step("platform", outcome);
+/// Who is at the top of the quote's certificates, if it is another root than is trusted. This is for words only: whom to
+/// believe is the library's decision.
+fn other_root(quote: &Quote, trusted: Option<&Certificate>) -> Option<String> {
+    let chain = dcap_qvl::intel::extract_cert_chain(quote).ok()?;
+    let top = Certificate::from_der(chain.last()?).ok()?;
+    let name = subject(&top);
+    match trusted {
+        Some(root) if *root == top => None,
+        Some(root) => Some(format!("{name} is not {}, which --root trusts", subject(root))),
+        None if name.contains(INTELS_ROOT) => None,
+        None => Some(format!("{name} is not Intel's root: whoever made it can sign anything")),
+    }
 }
 
 /// Which module it is.

@@ -61,7 +61,7 @@ fn whoever_trusts_its_root_accepts_it_and_is_told_that_it_is_not_confidential() 
     let verdict = verify(&folder, &format!("{} {more}", good()));
     assert!(verdict.accepted() && !verdict.confidential, "{}", verdict.text());
     assert_eq!(verdict.tee, "simulated-tdx");
-    for part in ["UpToDate", "NOT CONFIDENTIAL", "the given root", "can't debug"] {
+    for part in ["UpToDate", "NOT CONFIDENTIAL", "the given root", "can't debug", "4e4143524500"] {
         assert!(verdict.text().contains(part), "{part}: {}", verdict.text());
     }
 }
@@ -70,9 +70,10 @@ fn whoever_trusts_its_root_accepts_it_and_is_told_that_it_is_not_confidential() 
 fn whoever_trusts_intels_root_or_another_refuses_it() {
     let folder = folder(&quote(&domain()));
     let verdict = verify(&folder, &format!("--expect {}", "5a".repeat(48)));
-    assert!(verdict.wrong() == ["signature"] && !verdict.confidential, "{}", verdict.text());
+    assert!(verdict.wrong() == ["root"] && !verdict.confidential, "{}", verdict.text());
+    assert!(verdict.text().contains("is not Intel's root"), "{}", verdict.text());
     fs::write(folder.path().join("root.pem"), Platform::generate().unwrap().root).unwrap();
-    assert_eq!(verify(&folder, &good()).wrong(), ["signature"]);
+    assert_eq!(verify(&folder, &good()).wrong(), ["root"]);
 }
 
 #[test]
@@ -94,17 +95,26 @@ fn one_byte_changed_anywhere_is_refused() {
         let mut changed = good_quote.clone();
         changed[place] ^= 1;
         fs::write(&path, changed).unwrap();
-        if let Ok(verdict) = try_verify(&folder) {
+        if let Ok(verdict) = try_verify(&folder, "") {
             assert!(!verdict.accepted(), "byte {place:#x}");
         }
     }
 }
 
 /// A quote that is none any more is not even compared.
-fn try_verify(folder: &TempDir) -> Result<Verdict, crate::verify::Error> {
-    let line = format!("verify @/quote --collateral @/collateral.json {}", good());
+fn try_verify(folder: &TempDir, more: &str) -> Result<Verdict, crate::verify::Error> {
+    let line = format!("verify @/quote --collateral @/collateral.json {} {more}", good());
     let words = line.split_whitespace().map(|word| word.replace('@', &folder.path().display().to_string()));
     check(&Program::try_parse_from(words).unwrap().arguments)
+}
+
+#[test]
+fn demands_that_only_snp_can_meet_are_refused() {
+    let folder = folder(&quote(&domain()));
+    for demand in ["--policy 0x30000", "--min-tcb 1,1,1,1", &format!("--id-key {}", "11".repeat(48))] {
+        let error = try_verify(&folder, demand).unwrap_err().to_string();
+        assert!(demand.starts_with(error.split_once(' ').unwrap().0), "{error}");
+    }
 }
 
 #[rstest]
@@ -173,23 +183,28 @@ mod newer {
     const EXTENDED: usize = 885 - 648;
 
     #[rstest]
-    #[case::tdx_1_0(2, Vec::new())]
-    #[case::tdx_1_5(3, tdx_1_5(0))]
-    #[case::tdx_1_5_extended(4, [tdx_1_5(0), vec![0; EXTENDED]].concat())]
-    fn bodies_of_all_modules_are_read(#[case] kind: u16, #[case] more: Vec<u8>) {
+    #[case::tdx_1_0(2, Vec::new(), "TDX 1.0")]
+    #[case::tdx_1_5(3, tdx_1_5(0), "TDX 1.5")]
+    #[case::tdx_1_5_extended(4, [tdx_1_5(0), vec![0; EXTENDED]].concat(), "TDX 1.5, extended")]
+    fn bodies_of_all_modules_are_read(#[case] kind: u16, #[case] more: Vec<u8>, #[case] name: &str) {
         let verdict = verify(&folder(&version_5(kind, &more)), &good());
         assert!(verdict.accepted(), "{}", verdict.text());
+        assert!(
+            verdict.text().contains(&format!("version 5, with the body of {name}\n")),
+            "{}",
+            verdict.text()
+        );
         assert!(verdict.text().contains("the expected one"), "{}", verdict.text());
     }
 
     #[rstest]
-    #[case::size_of_another_body(3, Vec::new())]
-    #[case::unknown(5, Vec::new())]
+    #[case::size_of_another_body(3, Vec::new(), "format")]
+    #[case::unknown(5, Vec::new(), "format")]
     // Another guest may change this one: nobody here says which one may.
-    #[case::service_domain(3, tdx_1_5(1))]
-    fn other_bodies_are_refused(#[case] kind: u16, #[case] more: Vec<u8>) {
+    #[case::service_domain(3, tdx_1_5(1), "signature")]
+    fn other_bodies_are_refused(#[case] kind: u16, #[case] more: Vec<u8>, #[case] wrong: &str) {
         let verdict = verify(&folder(&version_5(kind, &more)), &good());
-        assert_eq!(verdict.wrong(), ["signature"], "{}", verdict.text());
+        assert_eq!(verdict.wrong(), [wrong], "{}", verdict.text());
     }
 }
 

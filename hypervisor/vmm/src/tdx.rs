@@ -153,9 +153,7 @@ impl<K: Kernel> Launch<K, Prepared> {
         loop {
             match kernel.machine(MachineCommand::Init(&mut command)) {
                 Ok(()) => return Ok(Launch { kernel, requests, state: Initialised }),
-                Err(TdxStatus { errno: Errno::EAGAIN | Errno::EINTR, .. }) if tries < MOST_KEY_RETRIES => {
-                    tries += 1;
-                }
+                Err(status) if status.is_transient() && tries < MOST_KEY_RETRIES => tries += 1,
                 Err(TdxStatus { errno: Errno::ENOSPC, .. }) => return Err(TdxError::NoKey),
                 Err(status) => return Err(TdxError::Init(status.into())),
             }

@@ -84,6 +84,7 @@ fn what_interrupts_a_command_only_costs_time(
 #[rstest]
 #[case(Errno::EAGAIN, 5000)]
 #[case(Errno::EINTR, 5)]
+#[case(Errno::EBUSY, 5)]
 fn a_processor_without_random_numbers_is_asked_again(#[case] errno: Errno, #[case] times: u32) {
     let model = Arc::new(Model::new(failing(Call::InitVm, times, errno, 0x8000_0203_0000_0000)));
     launch(&model, &plan(Tee::Tdx, 1), 1).unwrap();

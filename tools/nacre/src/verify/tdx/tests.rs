@@ -1,5 +1,7 @@
 //! A quote of real hardware: see `sample/README.md`.
 
+mod simulated;
+
 use clap::Parser;
 
 use super::*;

@@ -120,7 +120,9 @@ fn demands_that_only_snp_can_meet_are_refused() {
 #[rstest]
 #[case::measurement(|domain: &mut TrustDomain| domain.mr_td = [1; 48], "measurement")]
 #[case::debug(|domain: &mut TrustDomain| domain.attributes |= 1, "debug")]
-// The library refuses this one itself.
+#[case::profiling(|domain: &mut TrustDomain| domain.attributes |= 1 << 4, "debug")]
+// The library refuses these two itself.
+#[case::migration(|domain: &mut TrustDomain| domain.attributes |= 1 << 29, "signature")]
 #[case::interrupted(|domain: &mut TrustDomain| domain.attributes = 0, "signature")]
 fn what_is_not_as_demanded_is_named(#[case] change: fn(&mut TrustDomain), #[case] wrong: &str) {
     let mut domain = domain();

@@ -137,16 +137,18 @@ fn quote_is_judged(context: &Context, task: &Task, cpus: u32) -> Outcome {
     let refused = json(&verify(&path, &["--expect", measurement])?.exited(1)?)?;
     equal("wrong steps without the root", wrong_steps(&refused), vec!["root"])?;
 
-    // One bit of the header, MRTD, RTMR2, the report data, the signature, its key, and the quoting enclave's report.
+    // One bit of the header, MRTD, RTMR2, the report data, the signature, its key, what follows, which nobody signs, and the
+    // quoting enclave's report.
     let bytes = fs::read(&path).map_err(Failure::io("no quote"))?;
     let changed = format!("{folder}/changed");
-    for place in [0x0c, 184, 48 + 424, 568, 636, 700, 780] {
+    let signed = [0x0c, 184, 48 + 424, 568, 636, 700, 780].map(|place| (place, "signature"));
+    for (place, step) in signed.into_iter().chain([(764, "certificates")]) {
         let mut bytes = bytes.clone();
         let Some(byte) = bytes.get_mut(place) else { return wrong(format!("a quote without byte {place}")) };
         *byte ^= 1;
         fs::write(&changed, bytes).map_err(Failure::io("the changed quote can't be written"))?;
         let refused = json(&verify(&changed, &["--root", &root, "--expect", measurement])?.exited(1)?)?;
-        equal("wrong steps of a changed quote", wrong_steps(&refused), vec!["signature"])?;
+        equal("wrong steps of a changed quote", wrong_steps(&refused), vec![step])?;
     }
     fs::remove_dir_all(&folder).map_err(Failure::io("the quotes can't be removed"))
 }

@@ -92,7 +92,8 @@ impl QuotingEnclave {
         };
         let signed = SignedQuote { header, body };
         let signature = sign(&certified.key, signed.as_bytes());
-        let certification = sized(CERTIFICATES, self.chain.as_bytes());
+        // Intel's enclave has a zero at the end of the text.
+        let certification = sized(CERTIFICATES, format!("{}\0", self.chain).as_bytes());
         let auth = authentication_data();
         let qe = [
             certified.report.as_bytes(),
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!([report.rt_mr0, report.rt_mr1, report.rt_mr2, report.rt_mr3], *domain.registers());
         assert_eq!((u64::from_le_bytes(report.td_attributes), report.xfam[0]), (1 << 28, 3));
         assert!(is_software_module(&report.mr_seam));
-        assert_eq!(quote.raw_cert_chain().unwrap(), CHAIN.as_bytes());
+        assert_eq!(quote.raw_cert_chain().unwrap(), format!("{CHAIN}\0").as_bytes());
 
         let signed = &bytes[..quote.signed_length()];
         let auth = quote.auth_data.into_v3();

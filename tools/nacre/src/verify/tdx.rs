@@ -3,6 +3,7 @@
 //! Signatures, certificates, revocation lists and the platform's state are the library's work; it takes the collateral from
 //! a file and fetches nothing.
 
+mod framing;
 mod words;
 
 use std::path::Path;
@@ -86,9 +87,14 @@ fn check_at(
             return verdict;
         }
     };
+    let mut collateral = collateral.clone();
+    if framing::has_certificates(&quote) {
+        // The quote's own count, which otherwise nobody would look at.
+        collateral.pck_certificate_chain = None;
+    }
     // Debugging and the platform's state are steps of their own, with the reason why they are refused.
     let verifier = verifier.allow_debug(true);
-    let claims = match verifier.verify_with_policy(bytes, collateral, now, &QuotePolicy::claims_only(now)) {
+    let claims = match verifier.verify_with_policy(bytes, &collateral, now, &QuotePolicy::claims_only(now)) {
         Ok(claims) => claims,
         Err(error) => {
             match other_root(&quote, root) {
@@ -101,6 +107,7 @@ fn check_at(
     let of = if root.is_some() { "the given root" } else { "Intel's root" };
     verdict.step("root", Ok::<_, String>(format!("the certificates lead to {of}, and none is revoked")));
     verdict.step("signature", Ok::<_, String>("the quote is as a key of the quoting enclave signed it"));
+    verdict.step("certificates", framing::judge(bytes, &quote, root));
     verdict.step("collateral", Ok::<_, String>(words::validity(&claims)));
     verdict.step("enclave", words::enclave(&claims));
     verdict.step("platform", words::platform(&claims));

@@ -1,4 +1,4 @@
-//! A quote of real hardware: see `sample/README.md`.
+//! Quotes of real hardware: see `sample/README.md`.
 
 mod simulated;
 
@@ -40,6 +40,30 @@ fn a_quote_of_real_hardware_is_accepted_with_what_it_says() {
     let valid = "number 17, valid from 2025-06-19T10:32:27Z to 2025-07-19T";
     for part in ["Intel's root", "b0c06f000000: UpToDate", valid, "the expected one", "can't debug"] {
         assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn an_extended_quote_of_real_hardware_is_accepted_and_its_extension_is_signed() {
+    const QUOTE: &[u8] = include_bytes!("sample/extended-quote.bin");
+    const COLLATERAL: &[u8] = include_bytes!("sample/extended-collateral.json");
+    /// 2026-10-09, a day after the collateral was made.
+    const THEN: u64 = 1_791_504_000;
+    /// Behind a header of 48 bytes and the body's type and length.
+    const BODY: usize = 54;
+    let expected = hex::text(&QUOTE[BODY + 136..BODY + 184]);
+    let words = ["verify", "quote", "--collateral", "file", "--expect", &expected];
+    let arguments = Program::try_parse_from(words).unwrap().arguments;
+    let collateral = serde_json::from_slice(COLLATERAL).unwrap();
+    let measurements = plans::given(&arguments.expect);
+    let verdict = |quote: &[u8]| check_at(THEN, quote, &collateral, None, &measurements, &arguments);
+    let accepted = verdict(QUOTE);
+    assert!(accepted.accepted() && accepted.confidential, "{}", accepted.text());
+    assert!(accepted.text().contains("the body of TDX 1.5, extended\n"), "{}", accepted.text());
+    for place in [BODY + 649, BODY + 884] {
+        let mut quote = QUOTE.to_vec();
+        quote[place] ^= 1;
+        assert_eq!(verdict(&quote).wrong(), ["signature"], "byte {place}");
     }
 }
 

@@ -83,15 +83,17 @@ fn another_platforms_collateral_is_none_for_it() {
     assert_eq!(verify(&folder, &good()).wrong(), ["signature"]);
 }
 
-/// Where something is signed or is needed to check what is: all of the quote but its certificates' PEM armour.
 #[test]
 fn one_byte_changed_anywhere_is_refused() {
     let good_quote = quote(&domain());
     let folder = folder(&good_quote);
     let path = folder.path().join("quote");
     let certificates = good_quote.windows(5).position(|window| window == b"-----").unwrap();
-    // Steps reach every field.
-    for place in (0..certificates).step_by(23) {
+    // Steps reach every field that is signed, and each byte of those that are not: types, lengths and line ends.
+    let lines = (certificates..good_quote.len()).filter(|place| b"-\n\0".contains(&good_quote[*place]));
+    let lengths = [632..636, 764..770, certificates - 6..certificates];
+    let places = (0..good_quote.len()).step_by(23).chain(lines).chain(lengths.into_iter().flatten());
+    for place in places {
         let mut changed = good_quote.clone();
         changed[place] ^= 1;
         fs::write(&path, changed).unwrap();

@@ -64,6 +64,7 @@ async fn a_connection_to_localhost_reaches_the_guest_by_both_families_and_a_refu
     drop(forwarder);
     tokio::task::yield_now().await;
     let gone = ask(&namespace, "127.0.0.1:8080").await.unwrap_err().kind();
-    assert_eq!(gone, io::ErrorKind::ConnectionRefused);
+    // Reset when the client was in the queue of the listening socket that is being closed.
+    assert!(matches!(gone, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset), "{gone}");
     guest.abort();
 }

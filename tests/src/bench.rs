@@ -53,9 +53,11 @@ pub fn run(measuring: &Measuring) -> Result<(), Failure> {
             let samples = start::measure(&context, subject, number)?;
             print_unless(warm_up, samples);
         }
-        match microvm::measure() {
-            Ok(sample) => print_unless(warm_up, vec![sample]),
-            Err(failure) => eprintln!("qemu-microvm: {}", chain(&failure)),
+        for machine in microvm::MACHINES {
+            match microvm::measure(machine) {
+                Ok(sample) => print_unless(warm_up, vec![sample]),
+                Err(failure) => eprintln!("{}: {}", machine.subject, chain(&failure)),
+            }
         }
     }
     for number in 0..measuring.idle_runs {

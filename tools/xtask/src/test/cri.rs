@@ -1,4 +1,5 @@
-//! `cargo xtask test cri`: the suite of pods through CRI, on both containerds, with runc and nacre side by side.
+//! `cargo xtask test cri`: the suite of pods through CRI, on both containerds, with runc and nacre side by side. Most of it, with
+//! nacre on one containerd, is among all checks.
 
 mod results;
 
@@ -51,6 +52,36 @@ pub struct Arguments {
     filter: Option<String>,
 }
 
+/// The test that needs the large node; what it asks is asked of twenty containers among all checks, too.
+const CROWD: &str = "life/crowd";
+
+/// Runs the suite with nacre on one containerd, as a part of all checks. What keeps it from running is a failure in the
+/// summary.
+pub fn with_nacre(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
+    let mut rows = Vec::new();
+    if let Err(why) = run_with_nacre(&mut rows, summary, suite, filter) {
+        error::print_chain(&why);
+        summary.add("CRI suite", Outcome::Failed(error::chain(&why)));
+    }
+    rows.into_iter().for_each(|row| row.count(summary));
+    summary.add(
+        CROWD,
+        Outcome::Skipped("takes a node of 5 GiB: cargo xtask test cri --filter life/crowd".into()),
+    );
+}
+
+fn run_with_nacre(
+    rows: &mut Vec<Row>,
+    summary: &mut Summary,
+    suite: Suite,
+    filter: Option<&str>,
+) -> Result<(), Error> {
+    let payload = payload::build(&mut Progress::new(&payload::STEPS))?;
+    let settings = Settings::new(suite, Some(payload));
+    let ran = with_runtime(rows, summary, &settings, Runtime::Nacre, filter, &[CROWD]);
+    ran.and(down(&settings))
+}
+
 /// Runs the suite, prints its table and writes `target/test/cri.json`. What keeps it from running is a failure in the
 /// summary.
 pub fn tests(summary: &mut Summary, arguments: &Arguments) {
@@ -76,7 +107,8 @@ fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Res
         let settings = Settings { memory_mib: MEMORY_MIB, ..Settings::new(suite, Some(payload.clone())) };
         let mut result = Ok(());
         for runtime in &runtimes {
-            result = with_runtime(rows, summary, &settings, *runtime, arguments.filter.as_deref());
+            let filter = arguments.filter.as_deref();
+            result = with_runtime(rows, summary, &settings, *runtime, filter, &[]);
             if result.is_err() {
                 break;
             }
@@ -92,11 +124,12 @@ fn with_runtime(
     settings: &Settings,
     runtime: Runtime,
     filter: Option<&str>,
+    leaving_out: &[&str],
 ) -> Result<(), Error> {
     let id = format!("io.containerd.{}.v2", runtime.name());
     let label = format!("{} ", runtime.name());
     let command = vec![RUNNER, "cri", "--runtime", &id];
-    let runner = Runner { command, filter, resumes: true, label: &label };
+    let runner = Runner { command, filter, leaving_out, resumes: true, label: &label };
     let mut containerd = String::new();
     let ended = runner.run(settings, summary, |node| {
         containerd = version(node)?;

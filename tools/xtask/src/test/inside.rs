@@ -43,7 +43,7 @@ fn with_runtime(
 ) -> Result<(), Error> {
     let label = format!("{runtime} ");
     let command = vec![RUNNER, "run", "--runtime", runtime];
-    let runner = Runner { command, filter, resumes: true, label: &label };
+    let runner = Runner { command, filter, leaving_out: &[], resumes: true, label: &label };
     for (name, outcome) in runner.run(settings, summary, |_| Ok(()))? {
         summary.add(&format!("{label}{name}"), outcome);
     }
@@ -88,7 +88,8 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
     let payload = payload::build(&mut progress)?;
     let settings =
         Settings { kernel: group.kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
-    let runner = Runner { command: group.runner.to_vec(), filter: Some(filter), resumes: false, label: "" };
+    let command = group.runner.to_vec();
+    let runner = Runner { command, filter: Some(filter), leaving_out: &[], resumes: false, label: "" };
     let ended = runner.run(&settings, summary, |_| Ok(()));
     down(&settings)?;
     let ended = ended?;

@@ -22,6 +22,8 @@ pub struct Runner<'a> {
     pub command: Vec<&'a str>,
     /// Only tests whose name contains this.
     pub filter: Option<&'a str>,
+    /// Tests that are not to run, by name.
+    pub leaving_out: &'a [&'a str],
     /// Whether the program can be told to leave out tests (`--without ONE,OTHER`). If not, a new node runs all again.
     pub resumes: bool,
     /// What goes before the names of tests in the summary.
@@ -45,7 +47,7 @@ impl Runner<'_> {
         for attempt in 1..=NODES {
             let node = Node::fresh(settings)?;
             prepare(&node)?;
-            let without = ended.names();
+            let without = [self.leaving_out, &ended.names()].concat().join(",");
             let mut command = self.command.clone();
             command.extend(self.filter);
             if !without.is_empty() {
@@ -125,9 +127,8 @@ impl Ended {
         self.0.retain(|(_, outcome)| !matches!(outcome, Outcome::Failed(_)));
     }
 
-    /// Their names, with commas between.
-    fn names(&self) -> String {
-        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 }
 
@@ -170,6 +171,6 @@ mod tests {
         }
         assert!(ended.any_failed());
         ended.forget_failures();
-        assert_eq!(ended.names(), "one,three");
+        assert_eq!(ended.names(), ["one", "three"]);
     }
 }

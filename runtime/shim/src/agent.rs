@@ -325,10 +325,11 @@ impl Agent {
         }
     }
 
-    /// A lost connection is most often the end of the VM, which is then seen within moments.
+    /// A lost connection is most often the end of the VM, which is seen soon after: on a node with thirty pods at their
+    /// start, seconds after.
     async fn lost(&self, call: &'static str, source: ttrpc::Error) -> AgentError {
-        const MOMENT: Duration = Duration::from_millis(500);
-        match tokio::time::timeout(MOMENT, ended(self.stopped.clone())).await {
+        const SOON: Duration = Duration::from_secs(5);
+        match tokio::time::timeout(SOON, ended(self.stopped.clone())).await {
             Ok(stopped) => VmmError::Stopped(stopped).into(),
             Err(_) => AgentError::Connection { call, source },
         }

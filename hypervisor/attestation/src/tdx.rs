@@ -39,7 +39,7 @@ pub mod platform {
     pub const QE_PRODUCT: u16 = 2;
     /// The quoting enclave's version.
     pub const QE_SVN: u16 = 1;
-    /// The quoting enclave's attributes: initialised, and allowed to provision (SDM volume 3D, section 35.7.1).
+    /// The quoting enclave's attributes: initialised, and allowed to provision (SDM volume 3D, "ATTRIBUTES").
     pub const QE_ATTRIBUTES: [u8; 16] = [0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 }
 

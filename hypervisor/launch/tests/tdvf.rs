@@ -71,7 +71,7 @@ fn package() -> Result<PathBuf, String> {
     path.ok_or_else(|| format!("cargo does not say where {CRATE} is"))
 }
 
-/// The image's metadata (TDX virtual firmware design guide, 344991, chapter 11) say which parts are where in memory, and
+/// The image's metadata (TDX virtual firmware design guide, 344991) say which parts are where in memory, and
 /// which of them are measured.
 fn mrtd(image: &[u8]) -> Option<String> {
     const FOOTER: usize = 0x30;

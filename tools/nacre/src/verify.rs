@@ -14,8 +14,7 @@ use std::process::ExitCode;
 use nacre_launch::Measurement;
 use thiserror::Error;
 
-use crate::measure::{self, TeeName};
-use crate::{hex, id_block};
+use crate::{hex, id_block, measure};
 use certificates::{Certificates, CertificatesError};
 use verdict::Verdict;
 
@@ -90,12 +89,9 @@ fn check(arguments: &Arguments) -> Result<Verdict, Error> {
     let quote = tdx::is_quote(&report);
     let measurements = match &arguments.plan {
         Some(config) => {
-            let tees = if quote {
-                [TeeName::Tdx, TeeName::SimulatedTdx]
-            } else {
-                [TeeName::Snp, TeeName::Simulated]
-            };
-            plans::of_all_sizes(config.as_deref(), tees)?
+            // Only those that it says to be of are computed. Whether it may say so, its signature decides.
+            let tee = if quote { tdx::claimed(&report) } else { snp::claimed(&report) };
+            plans::of_all_sizes(config.as_deref(), tee)?
         }
         None => plans::given(&arguments.expect),
     };

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The bytes of a `TDREPORT`.
 pub const REPORT_LEN: usize = 1024;
 
-/// `TDREPORT_STRUCT` (348551, section 3.8.1).
+/// `TDREPORT_STRUCT` (348551).
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 #[allow(missing_docs)]
@@ -107,7 +107,7 @@ pub struct SignedQuote {
     pub body: QuoteBody,
 }
 
-/// An enclave's report without its MAC (SDM volume 3D, table "Layout of REPORT").
+/// An enclave's report without its MAC (SDM volume 3D, "REPORT").
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 #[allow(missing_docs)]

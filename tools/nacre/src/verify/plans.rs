@@ -6,7 +6,7 @@ use nacre_configuration::Loaded;
 use nacre_launch::{Measurement, RuntimeMeasurements};
 
 use crate::hex;
-use crate::measure::{self, TeeName, Wanted, references};
+use crate::measure::{self, Reference, TeeName, Wanted, references};
 
 /// A measurement that is acceptable.
 #[derive(Debug, Clone)]
@@ -53,26 +53,23 @@ pub fn judge(found: &[u8; 48], tee: TeeName, measurements: &[Acceptable]) -> Res
     }
 }
 
-/// Those of all sizes that pods of these technologies can have.
+/// Those of all sizes that pods of this technology can have.
 ///
 /// # Errors
 /// There are no plans.
-pub fn of_all_sizes(config: Option<&Path>, tees: [TeeName; 2]) -> Result<Vec<Acceptable>, measure::Error> {
+pub fn of_all_sizes(config: Option<&Path>, tee: TeeName) -> Result<Vec<Acceptable>, measure::Error> {
     let loaded = config.map_or_else(Loaded::load, Loaded::load_from)?;
     let configuration = loaded.configuration;
     let memory_mib = configuration.confidential.memory_mib.as_slice().to_vec();
-    let mut list = Vec::new();
-    for tee in tees {
-        let wanted = Wanted { tee: Some(tee), memory_mib: memory_mib.clone(), ..Wanted::default() };
-        list.extend(references(&configuration, &wanted)?.into_iter().map(|reference| Acceptable {
-            tee: Some(tee),
-            measurement: reference.plan.measurement(),
-            whose: format!(
-                "that of a guest with {} vCPUs and {} MiB ({tee})",
-                reference.vcpus, reference.memory_mib
-            ),
-            runtime: reference.runtime,
-        }));
-    }
-    Ok(list)
+    let wanted = Wanted { tee: Some(tee), memory_mib, ..Wanted::default() };
+    let acceptable = |reference: Reference| Acceptable {
+        tee: Some(tee),
+        measurement: reference.plan.measurement(),
+        whose: format!(
+            "that of a guest with {} vCPUs and {} MiB ({tee})",
+            reference.vcpus, reference.memory_mib
+        ),
+        runtime: reference.runtime,
+    };
+    Ok(references(&configuration, &wanted)?.into_iter().map(acceptable).collect())
 }

@@ -20,6 +20,15 @@ use super::verdict::Verdict;
 use crate::hex;
 use crate::measure::TeeName;
 
+/// Which technology a report says to be of, before anything of it is checked.
+pub fn claimed(bytes: &[u8]) -> TeeName {
+    read(bytes).map_or(TeeName::Snp, |report| technology(&report))
+}
+
+fn technology(report: &AttestationReport) -> TeeName {
+    if is_simulated(&report.chip_id) { TeeName::Simulated } else { TeeName::Snp }
+}
+
 /// Checks a report, as far as it can be read.
 pub fn check(
     bytes: &[u8],
@@ -36,9 +45,9 @@ pub fn check(
             return verdict;
         }
     };
-    let simulated = is_simulated(&report.chip_id);
-    verdict.tee = if simulated { "simulated" } else { "snp" };
-    verdict.confidential = !simulated && root.is_none();
+    let tee = technology(&report);
+    verdict.tee = tee.name();
+    verdict.confidential = tee == TeeName::Snp && root.is_none();
     verdict.step("format", Ok::<_, String>(format!("an SEV-SNP report of version {}", report.version)));
 
     match chain::find(&report, certificates) {
@@ -53,13 +62,13 @@ pub fn check(
             verdict.step("chain", Err::<String, _>(found));
         }
     }
-    let platform = if simulated {
+    let platform = if tee == TeeName::Simulated {
         "a software model signed this: NOT CONFIDENTIAL".to_owned()
     } else {
         format!("CHIP_ID {}", hex::text(&report.chip_id))
     };
     verdict.skip("platform", platform);
-    claims(&mut verdict, &report, simulated, measurements, arguments);
+    claims(&mut verdict, &report, tee, measurements, arguments);
     verdict
 }
 
@@ -91,11 +100,10 @@ fn signature(bytes: &[u8], report: &AttestationReport, vek: &snp::Certificate) -
 fn claims(
     verdict: &mut Verdict,
     report: &AttestationReport,
-    simulated: bool,
+    tee: TeeName,
     measurements: &[Acceptable],
     arguments: &Arguments,
 ) {
-    let tee = if simulated { TeeName::Simulated } else { TeeName::Snp };
     verdict.step("measurement", plans::judge(&report.measurement, tee, measurements));
     let policy = u64::from(report.policy);
     match arguments.policy {

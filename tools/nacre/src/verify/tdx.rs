@@ -41,6 +41,17 @@ pub fn is_quote(bytes: &[u8]) -> bool {
     matches!(version, Some(4 | 5)) && bytes.get(TEE_TYPE) == Some(&TDX)
 }
 
+/// Which technology a quote says to be of, before anything of it is checked.
+pub fn claimed(bytes: &[u8]) -> TeeName {
+    let quote = Quote::parse(bytes).ok();
+    let report = quote.as_ref().and_then(|quote| quote.report.as_td10());
+    report.map_or(TeeName::Tdx, technology)
+}
+
+fn technology(report: &TDReport10) -> TeeName {
+    if is_software_module(&report.mr_seam) { TeeName::SimulatedTdx } else { TeeName::Tdx }
+}
+
 /// Reads what Intel says of the platform.
 ///
 /// # Errors
@@ -113,7 +124,8 @@ fn check_at(
     verdict.step("platform", words::platform(&claims));
     match claims.report.as_td10() {
         Some(report) => {
-            let tee = module(&mut verdict, report);
+            let tee = technology(report);
+            verdict.skip("module", words::module(report, tee));
             verdict.confidential = root.is_none() && tee == TeeName::Tdx;
             verdict.tee = tee.name();
             self::claims(&mut verdict, report, tee, measurements, arguments);
@@ -137,16 +149,6 @@ fn other_root(quote: &Quote, trusted: Option<&Certificate>) -> Option<String> {
         None if name.contains(INTELS_ROOT) => None,
         None => Some(format!("{name} is not Intel's root: whoever made it can sign anything")),
     }
-}
-
-/// Which module it is.
-fn module(verdict: &mut Verdict, report: &TDReport10) -> TeeName {
-    if is_software_module(&report.mr_seam) {
-        verdict.skip("module", "a software model reported this: NOT CONFIDENTIAL");
-        return TeeName::SimulatedTdx;
-    }
-    verdict.skip("module", format!("MRSEAM {}", hex::text(&report.mr_seam)));
-    TeeName::Tdx
 }
 
 /// What the quote says, now that it is known who says it.

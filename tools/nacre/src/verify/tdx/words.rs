@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use dcap_qvl::quote::{Quote, Report};
+use dcap_qvl::quote::{Quote, Report, TDReport10};
 use dcap_qvl::{QuoteClaims, TcbStatus};
 use x509_cert::der::DateTime;
 
 use crate::hex;
+use crate::measure::TeeName;
 
 /// Version and body.
 pub fn format(quote: &Quote) -> String {
@@ -47,6 +48,14 @@ pub fn platform(claims: &QuoteClaims) -> Result<String, String> {
         TcbStatus::UpToDate => Ok(found),
         _ => Err(format!("{found}: Intel does not call this platform up to date")),
     }
+}
+
+/// The module.
+pub fn module(report: &TDReport10, tee: TeeName) -> String {
+    if tee == TeeName::SimulatedTdx {
+        return "a software model reported this: NOT CONFIDENTIAL".to_owned();
+    }
+    format!("MRSEAM {}", hex::text(&report.mr_seam))
 }
 
 fn see(advisories: &[String]) -> String {

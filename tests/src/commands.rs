@@ -103,7 +103,8 @@ fn tests(selection: &Selection, all: &mut dyn Iterator<Item = &'static Test>) ->
         leftovers::remove_containers(options, of_any_test);
     }
     if let Err(failure) = leftovers::compare(options, &before) {
-        summary.note("node-as-before", Verdict::Failed(chain(&failure)), std::time::Duration::ZERO);
+        let verdict = runner::left_behind(options, &failure);
+        summary.note("node-as-before", verdict, std::time::Duration::ZERO);
     }
     emulator::be_impatient();
     Ok(report(&summary))

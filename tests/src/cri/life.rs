@@ -114,7 +114,8 @@ fn upgraded(context: &Context) -> Outcome {
     usable(&lives, &container)?;
     kills::kill("KILL", &[kills::shim(&dies.id)?])?;
     eventually(SECONDS, || dies.is(PodSandboxState::SandboxNotready))?;
-    dies.end()?;
+    // As kubelet does: containerd may not have heard yet that the container has ended.
+    eventually(SECONDS, || dies.end())?;
     lives.end()
 }
 

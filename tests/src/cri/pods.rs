@@ -209,10 +209,12 @@ fn shared_ipc(context: &Context) -> Outcome {
 fn verbose(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
-    let info = pod.status()?.info.remove("info").unwrap_or_default();
+    let mut status = pod.status()?;
+    let handler = status.status.unwrap_or_default().runtime_handler;
+    equal("handler", handler.as_str(), cri.handler.as_str())?;
+    let info = status.info.remove("info").unwrap_or_default();
     let info: serde_json::Value =
         serde_json::from_str(&info).map_err(crate::failure::Failure::other("info is no JSON"))?;
-    equal("handler", info.pointer("/runtimeHandler").and_then(|it| it.as_str()), Some(cri.handler.as_str()))?;
     let pid = info.pointer("/pid").and_then(serde_json::Value::as_u64).unwrap_or(0);
     check(pid > 1, || format!("the pod's process is {pid}: {info}"))?;
     check(info.pointer("/config/metadata/name").is_some(), || format!("no configuration: {info}"))?;

@@ -212,7 +212,8 @@ fn reasons(context: &Context) -> Outcome {
         let script = format!("sh -c '{script}'; exit $?");
         let status = pod.container(&name).script(&script).start()?.exited(code)?;
         equal(&script, status.reason.as_str(), reason)?;
-        check(status.finished_at >= status.started_at && status.started_at > 0, || format!("{status:?}"))?;
+        // containerd's own times: that of the start is taken when the runtime has said that it is done.
+        check(status.finished_at > status.created_at && status.started_at > 0, || format!("{status:?}"))?;
     }
     pod.end()
 }

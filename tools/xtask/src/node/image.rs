@@ -52,7 +52,7 @@ const FILES: [Content; 11] = [
     ("etc/systemd/journald.conf.d/node.conf", 0o644, include_str!("rootfs/journald.conf")),
     ("etc/cni/net.d/10-bridge.conflist", 0o644, include_str!("rootfs/cni-bridge.conflist")),
     ("etc/cni/ptp/10-ptp.conflist", 0o644, include_str!("rootfs/cni-ptp.conflist")),
-    ("etc/hosts", 0o644, "127.0.0.1 localhost nacre-node\n"),
+    ("etc/hosts", 0o644, "127.0.0.1 localhost nacre-node\n::1 localhost\n"),
 ];
 
 /// containerd's configuration, with what we tell users to add to theirs.

@@ -17,7 +17,7 @@ pub use event::{Event, Moment, StopReason};
 pub use request::{
     Backing, ConsoleConfig, DiskConfig, Extent, FileIndex, Irqchip, NetConfig, Request, VmConfig, VsockConfig,
 };
-pub use tee::{IdBlockFiles, QuoteService, SimulatedTee, TeeConfig, TeePlatform};
+pub use tee::{HashFiles, IdBlockFiles, QuoteService, SimulatedTee, TeeConfig, TeePlatform};
 
 /// The descriptor on which a VMM finds its end of the control socket.
 pub const CONTROL_FD: std::os::fd::RawFd = 3;

@@ -18,6 +18,19 @@ pub struct TeeConfig {
     pub host_data: [u8; 32],
     /// What the guest's owner signed, if anything.
     pub id_block: Option<IdBlockFiles>,
+    /// Where hashes of kernel and initrd are remembered from one start to the next; `None` computes them every time.
+    pub hashes: Option<HashFiles>,
+}
+
+/// What remembers hashes: for each file one, open for reading and writing, and empty the first time. The VMM reads, may write
+/// and closes them before the guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashFiles {
+    /// Of the kernel.
+    pub kernel: FileIndex,
+    /// Of the initrd.
+    pub initrd: FileIndex,
 }
 
 /// The two files of an ID block.

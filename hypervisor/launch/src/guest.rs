@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::images::{GuestImages, ImagesError};
+use crate::images::{GuestImages, ImagesError, KnownHashes};
 use crate::mrtd::RuntimeMeasurements;
 use crate::plan::{LaunchPlan, Machine, PlanError, Stage0Error, Stage0Image, memory_of};
 use crate::policy::Policy;
@@ -34,9 +34,11 @@ pub struct GuestFiles<'a> {
     pub initrd: &'a [u8],
     /// What the configuration and the shim append to the kernel command line.
     pub kernel_parameters: &'a str,
+    /// Hashes of kernel and initrd that need not be computed.
+    pub known: KnownHashes<'a>,
 }
 
-/// Guests of one version: all that is the same whatever their size. Making one hashes the files.
+/// Guests of one version: all that is the same whatever their size. Making one hashes the files whose hashes are not known.
 #[derive(Debug, Clone)]
 pub struct Guest {
     tee: Tee,
@@ -58,7 +60,7 @@ impl Guest {
         if line.len() > command_line::MAX {
             return Err(GuestError::CommandLine(line.len()));
         }
-        let images = GuestImages::new(files.kernel, files.initrd, &line)?;
+        let images = GuestImages::with_known(files.kernel, files.initrd, &line, files.known)?;
         Ok(Self { tee, stage0, images })
     }
 
@@ -120,8 +122,13 @@ mod tests {
 
     fn guest(tee: Tee, parameters: &str) -> Result<Guest, GuestError> {
         let (stage0, kernel) = ([0x90; 0x2000], kernel());
-        let files =
-            GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: parameters };
+        let files = GuestFiles {
+            stage0: &stage0,
+            kernel: &kernel,
+            initrd: b"initrd",
+            kernel_parameters: parameters,
+            known: KnownHashes::default(),
+        };
         Guest::new(tee, &files)
     }
 

@@ -22,6 +22,19 @@ pub enum ImageSource {
     CommandLine,
 }
 
+/// SHA-256 of an image.
+pub type Sha256Hash = [u8; 32];
+
+/// Hashes that somebody has computed before, so that they need not be computed again. Nothing is checked against the files
+/// here: stage0 does that with its own copy, and a wrong hash only makes the guest stop there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KnownHashes<'a> {
+    /// Of the kernel's segments in their order. With another number than there are segments it counts as not known.
+    pub kernel: &'a [Sha256Hash],
+    /// Of the initrd, one; none where it is not known.
+    pub initrd: &'a [Sha256Hash],
+}
+
 /// What the host puts into the shared window. It is not measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedRange {
@@ -46,6 +59,19 @@ impl GuestImages {
     /// # Errors
     /// The kernel is none, or the files don't fit into the window.
     pub fn new(kernel_file: &[u8], initrd: &[u8], command_line: &str) -> Result<Self, ImagesError> {
+        Self::with_known(kernel_file, initrd, command_line, KnownHashes::default())
+    }
+
+    /// As [`GuestImages::new`], but hashes only what is not in `known`.
+    ///
+    /// # Errors
+    /// As [`GuestImages::new`].
+    pub fn with_known(
+        kernel_file: &[u8],
+        initrd: &[u8],
+        command_line: &str,
+        known: KnownHashes<'_>,
+    ) -> Result<Self, ImagesError> {
         let kernel = Kernel::parse(kernel_file)?;
         if command_line.contains('\0') {
             return Err(ImagesError::CommandLine);
@@ -57,18 +83,22 @@ impl GuestImages {
 
         let range = window.place(kernel_file)?;
         shared.push(SharedRange { range, source: ImageSource::Kernel });
-        for segment in &kernel.segments {
-            images.push(segment.image(kernel_file, range.start())?);
+        let known_segments = Some(known.kernel).filter(|hashes| hashes.len() == kernel.segments.len());
+        for (index, segment) in kernel.segments.iter().enumerate() {
+            let hash = known_segments.and_then(|hashes| hashes.get(index)).copied();
+            images.push(segment.image(kernel_file, range.start(), hash)?);
         }
         if !initrd.is_empty() {
             let range = window.place(initrd)?;
             shared.push(SharedRange { range, source: ImageSource::Initrd });
             let load = kernel.end.checked_next_multiple_of(ALIGNMENT).ok_or(ImagesError::TooLarge)?;
-            images.push(whole(ImageKind::Initrd, initrd, range, load)?);
+            let hash =
+                Some(known.initrd).filter(|hashes| hashes.len() == 1).and_then(|hashes| hashes.first());
+            images.push(whole(ImageKind::Initrd, initrd, range, load, hash.copied())?);
         }
         let range = window.place(&command_line)?;
         shared.push(SharedRange { range, source: ImageSource::CommandLine });
-        images.push(whole(ImageKind::CommandLine, &command_line, range, layout::FIRST_LOAD)?);
+        images.push(whole(ImageKind::CommandLine, &command_line, range, layout::FIRST_LOAD, None)?);
         Ok(Self { entry: kernel.entry, images, shared, command_line })
     }
 
@@ -86,6 +116,12 @@ impl GuestImages {
         &self.images
     }
 
+    /// The hashes of all images of a kind, to be [known](KnownHashes) the next time.
+    #[must_use]
+    pub fn hashes(&self, kind: ImageKind) -> Vec<Sha256Hash> {
+        self.images.iter().filter(|image| image.kind == kind).map(|image| image.sha256).collect()
+    }
+
     /// What the host puts into the shared window.
     #[must_use]
     pub fn shared(&self) -> &[SharedRange] {
@@ -100,13 +136,19 @@ impl GuestImages {
 }
 
 /// An image that is a whole file.
-fn whole(kind: ImageKind, bytes: &[u8], source: AddressRange, load: u64) -> Result<Image, ImagesError> {
+fn whole(
+    kind: ImageKind,
+    bytes: &[u8],
+    source: AddressRange,
+    load: u64,
+    hash: Option<Sha256Hash>,
+) -> Result<Image, ImagesError> {
     let target = AddressRange::new(load, source.len()).ok_or(ImagesError::TooLarge)?;
-    Ok(Image { kind, source, target, sha256: Sha256::digest(bytes).into() })
+    Ok(Image { kind, source, target, sha256: hash.unwrap_or_else(|| Sha256::digest(bytes).into()) })
 }
 
 impl KernelSegment {
-    fn image(&self, file: &[u8], base: u64) -> Result<Image, ImagesError> {
+    fn image(&self, file: &[u8], base: u64, hash: Option<Sha256Hash>) -> Result<Image, ImagesError> {
         let bytes = file.get(self.file.clone()).ok_or(ImagesError::TooLarge)?;
         let start = u64::try_from(self.file.start).ok().and_then(|offset| base.checked_add(offset));
         let len = u64::try_from(bytes.len()).ok();
@@ -116,7 +158,7 @@ impl KernelSegment {
             kind: ImageKind::Kernel,
             source,
             target: self.target,
-            sha256: Sha256::digest(bytes).into(),
+            sha256: hash.unwrap_or_else(|| Sha256::digest(bytes).into()),
         })
     }
 }

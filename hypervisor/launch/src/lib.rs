@@ -43,7 +43,9 @@ pub use cpu_state::{CpuState, DescriptorTable, GeneralRegisters, Segment};
 pub use digest::{CpuDigest, LaunchDigest, Measurement};
 pub use guest::{Guest, GuestError, GuestFiles, Tee};
 pub use id_block::{IdAuthentication, IdBlock, IdBlockError, IdKey, KeyDigest, PublicKey, SignedIdBlock};
-pub use images::{GuestImages, ImageSource, ImagesError, Kernel, KernelError, SharedRange};
+pub use images::{
+    GuestImages, ImageSource, ImagesError, Kernel, KernelError, KnownHashes, Sha256Hash, SharedRange,
+};
 pub use mrtd::{Mrtd, RuntimeMeasurements};
 pub use parts::{Part, PartKind};
 pub use plan::{

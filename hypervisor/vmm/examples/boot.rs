@@ -209,6 +209,7 @@ fn machine(args: &Args) -> Result<(VmConfig, Vec<OwnedFd>), Box<dyn Error>> {
             policy: 0x3_0000,
             host_data: [0; 32],
             id_block: None,
+            hashes: None,
         }),
         None => None,
     };

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod ports;
 pub mod private;
 pub mod process;
+pub mod remembered;
 pub mod reports;
 pub mod simulated;
 pub mod snp;

@@ -6,17 +6,18 @@ use std::os::unix::fs::FileExt;
 
 use nacre_attestation::tdx::{EnclaveError, QuotingEnclave};
 use nacre_attestation::{KeyError, SoftwareVcek};
-use nacre_control::{IdBlockFiles, SimulatedTee, TeeConfig, TeePlatform, VmConfig};
+use nacre_control::{HashFiles, IdBlockFiles, SimulatedTee, TeeConfig, TeePlatform, VmConfig};
 use nacre_launch::{
-    Guest, GuestError, GuestFiles, HostData, IdBlockError, ImageSource, LaunchPlan, PageKind, PageRange,
-    PlanError, Policy, PolicyError, SignedIdBlock, Tee,
+    Guest, GuestError, GuestFiles, HostData, IdBlockError, ImageSource, KnownHashes, LaunchPlan, PageKind,
+    PageRange, PlanError, Policy, PolicyError, Sha256Hash, SignedIdBlock, Tee,
 };
-use nacre_stage0_abi::AddressRange;
+use nacre_stage0_abi::{AddressRange, ImageKind};
 use nix::errno::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use crate::files::{Files, FilesError};
 use crate::memory::GuestMemory;
+use crate::remembered::{Remembered, Version};
 use crate::unsafe_mapping::Mapping;
 
 /// More than a kernel or an initrd has: nothing reads a file without an end.
@@ -79,6 +80,7 @@ pub struct MeasuredFiles {
     initrd: File,
     id_block: Option<(File, File)>,
     report_key: Option<File>,
+    hashes: Option<(Remembered, Remembered)>,
     kernel_parameters: String,
     policy: u64,
     host_data: [u8; 32],
@@ -102,6 +104,11 @@ impl MeasuredFiles {
             TeePlatform::Snp { .. } | TeePlatform::Tdx { .. } => None,
         };
         let report_key = report_key.map(|key| files.take_file(key, "the key for reports")).transpose()?;
+        let mut remembered = |index| files.take_file(index, "remembered hashes").map(Remembered::new);
+        let hashes = match tee.hashes {
+            Some(HashFiles { kernel, initrd }) => Some((remembered(kernel)?, remembered(initrd)?)),
+            None => None,
+        };
         Ok(Self {
             platform: tee.platform,
             stage0: files.take_file(tee.stage0, "stage0")?,
@@ -109,6 +116,7 @@ impl MeasuredFiles {
             initrd: files.take_file(config.initrd, "the initrd")?,
             id_block,
             report_key,
+            hashes,
             kernel_parameters: config.kernel_parameters.clone(),
             policy: tee.policy,
             host_data: tee.host_data,
@@ -117,7 +125,7 @@ impl MeasuredFiles {
         })
     }
 
-    /// Reads and hashes the files, and makes the plan.
+    /// Reads the files, hashes those whose hashes are not known, and makes the plan.
     ///
     /// # Errors
     /// See [`MeasuredError`].
@@ -128,6 +136,9 @@ impl MeasuredFiles {
             TeePlatform::Snp { .. } => Tee::Snp,
             TeePlatform::Tdx { .. } => Tee::Tdx,
         };
+        let (kernel_memory, initrd_memory) = self.hashes.unzip();
+        let known_kernel = Known::recall(kernel_memory, &self.kernel);
+        let known_initrd = Known::recall(initrd_memory, &self.initrd);
         let (stage0, kernel) = (read(&self.stage0, "stage0")?, read(&self.kernel, "the guest kernel")?);
         let initrd = read(&self.initrd, "the initrd")?;
         let files = GuestFiles {
@@ -135,8 +146,11 @@ impl MeasuredFiles {
             kernel: &kernel,
             initrd: &initrd,
             kernel_parameters: &self.kernel_parameters,
+            known: KnownHashes { kernel: &known_kernel.hashes, initrd: &known_initrd.hashes },
         };
         let guest = Guest::new(tee, &files)?;
+        known_kernel.update(&self.kernel, &guest.images().hashes(ImageKind::Kernel));
+        known_initrd.update(&self.initrd, &guest.images().hashes(ImageKind::Initrd));
         let plan = guest.plan(self.vcpus.into(), self.memory_mib, Policy::new(self.policy)?)?;
         let mut plan = plan.with_host_data(HostData(self.host_data));
         if let Some((block, authentication)) = &self.id_block {
@@ -147,6 +161,26 @@ impl MeasuredFiles {
         let command_line = guest.images().command_line().to_vec();
         let signer = self.report_key.as_ref().map(|key| ReportSigner::read(key, tee)).transpose()?;
         Ok(Planned { plan, kernel: self.kernel, initrd: self.initrd, command_line, signer })
+    }
+}
+
+/// What was known of a file before it was read.
+struct Known {
+    memory: Option<(Remembered, Version)>,
+    hashes: Vec<Sha256Hash>,
+}
+
+impl Known {
+    fn recall(memory: Option<Remembered>, file: &File) -> Self {
+        let memory = memory.and_then(|memory| Some((memory, Version::of(file).ok()?)));
+        let hashes = memory.as_ref().map(|(memory, version)| memory.recall(version)).unwrap_or_default();
+        Self { memory, hashes }
+    }
+
+    fn update(self, file: &File, hashes: &[Sha256Hash]) {
+        if let Some((memory, version)) = self.memory.filter(|_| self.hashes != hashes) {
+            memory.remember(file, &version, hashes);
+        }
     }
 }
 

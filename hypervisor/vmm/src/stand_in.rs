@@ -1,6 +1,6 @@
 //! A guest for the tests of whoever launches one: its plan, and its memory.
 
-use nacre_launch::{Guest, GuestFiles, LaunchPlan, Policy, Tee};
+use nacre_launch::{Guest, GuestFiles, KnownHashes, LaunchPlan, Policy, Tee};
 use nacre_stage0_abi::AddressRange;
 
 use crate::private::Region;
@@ -14,7 +14,13 @@ pub use kernel::kernel_file;
 /// The plan of a guest with 64 MiB.
 pub fn plan(tee: Tee, vcpus: u32) -> LaunchPlan {
     let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
-    let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"initrd", kernel_parameters: "" };
+    let files = GuestFiles {
+        stage0: &stage0,
+        kernel: &kernel,
+        initrd: b"initrd",
+        kernel_parameters: "",
+        known: KnownHashes::default(),
+    };
     Guest::new(tee, &files).unwrap().plan(vcpus, 64, Policy::default()).unwrap()
 }
 

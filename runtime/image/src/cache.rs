@@ -5,6 +5,7 @@
 //! | `lock` | empty | exclusive, briefly, by whoever adds, opens or removes a name |
 //! | `<key>.erofs` | a finished image | shared, by everybody who has it open |
 //! | `<key>.making` | an image being written | exclusive, by its maker and the maker's mkfs.erofs; those who wait for it ask for a shared one |
+//! | `<name>.note` | what else a node remembers | its user's |
 //!
 //! A finished image got its name after it was synced, so that it is whole even after a loss of power. A lock ends
 //! with the last process that has the file open, so that nothing has to be put right after a crash: an image that
@@ -22,7 +23,9 @@ use crate::error::LayerError;
 use crate::image::LayerImage;
 use crate::key::LayerKey;
 use crate::rootfs::RootFs;
+
 use folder::CacheFolder;
+pub use folder::note;
 
 /// The node's cache of layers. Any number of processes may use the same folder.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ mod mkfs;
 mod rootfs;
 mod survey;
 
-pub use cache::LayerCache;
+pub use cache::{LayerCache, note};
 pub use error::LayerError;
 pub use image::LayerImage;
 pub use rootfs::{Mount, MountError, RootFs};

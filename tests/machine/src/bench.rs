@@ -1,6 +1,8 @@
 //! What a measured start costs: the kernel started directly beside the same kernel started by stage0, alternating. Each start
-//! is a process of its own, as a VMM is.
+//! is a process of its own, as a VMM is. Of the starts by stage0 one hashes kernel and initrd on the host, as the first on a
+//! node does, the other finds the hashes remembered.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nacre_stage0_abi::step::Step;
@@ -14,12 +16,20 @@ use crate::guest::{self, Way};
 /// Starts before the first sample: they fill caches.
 const WARM_UPS: u32 = 1;
 
-/// Measures this many pairs of starts.
+/// The kernel first.
+const DIRECT: &str = "direct";
+/// stage0 first; the host hashes kernel and initrd.
+const HASHING: &str = "stage0, hashing";
+/// stage0 first; the host knows the hashes.
+const REMEMBERING: &str = "stage0";
+
+/// Measures this many starts of each kind.
 pub fn run(runs: &str) -> ExitCode {
     let measured = runs.parse::<u32>().map_err(said("the number of runs")).and_then(|runs| {
+        let folder = tempfile::tempdir().map_err(said("a temporary folder"))?;
         for number in 0..runs + WARM_UPS {
-            for way in ["direct", "stage0"] {
-                let samples = child(way)?;
+            for way in [DIRECT, HASHING, REMEMBERING] {
+                let samples = child(way, folder.path())?;
                 if number >= WARM_UPS {
                     print!("{samples}");
                 }
@@ -31,10 +41,11 @@ pub fn run(runs: &str) -> ExitCode {
 }
 
 /// One start, in this process.
-pub fn one(way: &str) -> ExitCode {
+pub fn one(way: &str, folder: &str) -> ExitCode {
     finish(match way {
-        "direct" => measure(Way::Direct, "direct"),
-        "stage0" => measure(Way::Simulated, "stage0"),
+        DIRECT => measure(Way::Direct, way),
+        HASHING => measure(Way::Simulated, way),
+        REMEMBERING => measure(Way::Remembering(Path::new(folder)), way),
         other => Err(format!("there is no way {other} to start")),
     })
 }
@@ -49,16 +60,17 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-fn child(way: &str) -> Result<String, Failure> {
+fn child(way: &str, folder: &Path) -> Result<String, Failure> {
     let program = std::env::current_exe().map_err(said("this program's file"))?;
-    let output = Command::new(program).args(["bench-one", way]).output().map_err(said("a start"))?;
+    let output =
+        Command::new(program).args(["bench-one", way]).arg(folder).output().map_err(said("a start"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     String::from_utf8(output.stdout).map_err(said("a start's samples"))
 }
 
-fn measure(way: Way, subject: &str) -> Result<(), Failure> {
+fn measure(way: Way<'_>, subject: &str) -> Result<(), Failure> {
     let sample = |metric: &str, unit: &str, value: Value| {
         println!("{}", json!({ "metric": metric, "subject": subject, "unit": unit, "value": value }));
     };

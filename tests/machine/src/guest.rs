@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
 use nacre_control::{
-    ConsoleConfig, FileIndex, Irqchip, Moment, SimulatedTee, TeeConfig, TeePlatform, VmConfig, VsockConfig,
+    ConsoleConfig, FileIndex, HashFiles, Irqchip, Moment, SimulatedTee, TeeConfig, TeePlatform, VmConfig,
+    VsockConfig,
 };
 use nacre_vmm::files::Files;
 use nacre_vmm::machine::Machine;
@@ -25,11 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a guest starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Way<'a> {
     /// The kernel first.
     Direct,
     /// stage0 first, in the simulated platform.
     Simulated,
+    /// The same, with hashes remembered in this folder.
+    Remembering(&'a Path),
 }
 
 /// A guest that runs. It ends with the process.
@@ -50,26 +53,38 @@ pub fn missing(_: &Kvm) -> Option<String> {
 
 /// Starts a guest; a measured one is changed between planning and carrying out.
 pub fn start(
-    way: Way,
+    way: Way<'_>,
     change: impl FnOnce(&mut Planned) -> Result<(), Failure> + Send,
 ) -> Result<Guest, Failure> {
     let open = |name: &str| File::open(Path::new(FOLDER).join(name)).map_err(said(name));
     let kvm = File::options().read(true).write(true).open("/dev/kvm").map_err(said("/dev/kvm"))?;
     let folder = tempfile::tempdir().map_err(said("a temporary folder"))?;
     let listener = UnixListener::bind(folder.path().join("vsock")).map_err(said("a socket"))?;
-    let files: Vec<OwnedFd> = vec![
+    let mut files: Vec<OwnedFd> = vec![
         kvm.into(),
         open("vmlinux")?.into(),
         open("initrd.img")?.into(),
         open("stage0.bin")?.into(),
         listener.into(),
     ];
+    let hashes = match way {
+        Way::Remembering(folder) => {
+            for name in ["kernel", "initrd"] {
+                let mut options = File::options();
+                options.read(true).write(true).create(true).truncate(false);
+                files.push(options.open(folder.join(name)).map_err(said("a file for hashes"))?.into());
+            }
+            Some(HashFiles { kernel: FileIndex(5), initrd: FileIndex(6) })
+        }
+        Way::Direct | Way::Simulated => None,
+    };
     let tee = TeeConfig {
         platform: TeePlatform::Simulated { tee: SimulatedTee::Snp, key: None },
         stage0: FileIndex(3),
         policy: 0x3_0000,
         host_data: [0; 32],
         id_block: None,
+        hashes,
     };
     let config = VmConfig {
         vcpus: 1,
@@ -79,7 +94,7 @@ pub fn start(
         initrd: FileIndex(2),
         kernel_parameters: String::new(),
         irqchip: Irqchip::Kernel,
-        tee: (way == Way::Simulated).then_some(tee),
+        tee: (way != Way::Direct).then_some(tee),
         disks: Vec::new(),
         nets: Vec::new(),
         vsock: VsockConfig { guest_cid: 3, listener: FileIndex(4), host_ports: vec![1024] },

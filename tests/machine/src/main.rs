@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bench", runs] => bench::run(runs),
-        ["bench-one", way] => bench::one(way),
+        ["bench-one", way, folder] => bench::one(way, folder),
         _ => cases(words.first().map_or("", String::as_str)),
     }
 }

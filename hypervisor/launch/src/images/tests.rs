@@ -119,3 +119,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn known_hashes_are_taken_as_they_are_and_the_others_computed() {
+    let fresh = GuestImages::new(&kernel(), b"initrd", "quiet").unwrap();
+    let (segments, initrd) = (fresh.hashes(ImageKind::Kernel), fresh.hashes(ImageKind::Initrd));
+    let with = |kernel_hashes: &[Sha256Hash], initrd: &[Sha256Hash]| {
+        let known = KnownHashes { kernel: kernel_hashes, initrd };
+        GuestImages::with_known(&kernel(), b"initrd", "quiet", known).unwrap()
+    };
+    assert_eq!(with(&segments, &initrd).all(), fresh.all());
+
+    let wrong: Vec<Sha256Hash> = segments.iter().map(|_| [7; 32]).collect();
+    let stale = with(&wrong, &[[8; 32]]);
+    assert_eq!(stale.hashes(ImageKind::Kernel), wrong);
+    assert_eq!(stale.hashes(ImageKind::Initrd), [[8; 32]]);
+    assert_eq!(stale.hashes(ImageKind::CommandLine), fresh.hashes(ImageKind::CommandLine));
+
+    // Of a file with another number of segments: nothing that could be used.
+    let too_many = [&wrong[..], &[[7; 32]]].concat();
+    assert_eq!(with(&too_many, &[]).all(), fresh.all());
+}

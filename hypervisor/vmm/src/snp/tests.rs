@@ -1,4 +1,6 @@
-use nacre_launch::{CpuState, Guest, GuestFiles, HostData, IdBlock, IdKey, Measurement, Policy, Tee};
+use nacre_launch::{
+    CpuState, Guest, GuestFiles, HostData, IdBlock, IdKey, KnownHashes, Measurement, Policy, Tee,
+};
 use nacre_stage0_abi::AddressRange;
 use rstest::rstest;
 
@@ -110,7 +112,13 @@ fn a_refusal_says_what_was_refused_and_why(#[case] wishes: Wishes, #[case] text:
 fn a_policy_that_kvm_does_not_take_is_named() {
     let policy = Policy::new(0x12_0000).unwrap();
     let (stage0, kernel) = (vec![0x90; 0x1000], kernel_file());
-    let files = GuestFiles { stage0: &stage0, kernel: &kernel, initrd: b"", kernel_parameters: "" };
+    let files = GuestFiles {
+        stage0: &stage0,
+        kernel: &kernel,
+        initrd: b"",
+        kernel_parameters: "",
+        known: KnownHashes::default(),
+    };
     let plan = Guest::new(Tee::Snp, &files).unwrap().plan(1, 64, policy).unwrap();
     let text = launch(&Arc::new(Model::default()), &plan, 1).unwrap_err().to_string();
     assert!(text.starts_with("policy 0x120000 was refused: "), "{text}");

@@ -68,6 +68,23 @@ impl CacheFolder {
     }
 }
 
+/// Opens a small file beside the images for reading and writing, made empty when it is missing: for what a node has found
+/// out and need not find out again. No image has the ending `note`, and no limit of the cache counts it.
+///
+/// # Errors
+/// The folder can't be made or is not only ours, or the file can't be opened.
+pub fn note(folder: &Path, name: &str) -> Result<File, LayerError> {
+    let folder = CacheFolder::open(folder)?;
+    let path = folder.file(name, "note");
+    private()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(LayerError::cache(folder.path(), "opening a note"))
+}
+
 /// Options for files that only we may read.
 pub(super) fn private() -> std::fs::OpenOptions {
     let mut options = File::options();

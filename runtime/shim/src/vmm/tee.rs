@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nacre_configuration::Configuration;
 use nacre_configuration::sections::Confidential;
 use nacre_configuration::values::{self, HostDataSource, SimulatedPlatform};
-use nacre_control::{FileIndex, IdBlockFiles, QuoteService, SimulatedTee, TeeConfig, TeePlatform};
+use nacre_control::{FileIndex, HashFiles, IdBlockFiles, QuoteService, SimulatedTee, TeeConfig, TeePlatform};
+
+use nacre_image::note;
 
 use super::VmmError;
 use crate::annotations;
@@ -26,6 +28,8 @@ pub struct Tee {
     policy: u64,
     host_data: [u8; 32],
     id_block: Option<(File, File)>,
+    /// Where hashes of kernel and initrd are remembered; without it each start computes them.
+    hashes: Option<(File, File)>,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Tee {
             policy: confidential.policy.bits(),
             host_data,
             id_block,
+            hashes: hashes(configuration),
         }))
     }
 
@@ -130,12 +135,26 @@ impl Tee {
                 block: add(block.as_fd()),
                 authentication: add(authentication.as_fd()),
             }),
+            hashes: self.hashes.as_ref().map(|(kernel, initrd)| HashFiles {
+                kernel: add(kernel.as_fd()),
+                initrd: add(initrd.as_fd()),
+            }),
         }
     }
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, VmmError> {
     File::open(path).map_err(|source| VmmError::Open { what, path: path.into(), source })
+}
+
+/// Notes for the files that are hashed. A node that can't keep any hashes them at each start, which is only slower.
+fn hashes(configuration: &Configuration) -> Option<(File, File)> {
+    let folder = &configuration.image.cache_path;
+    let of = |path: &Path| {
+        let file = path.metadata().ok()?;
+        note(folder, &format!("sha256-{:x}-{:x}", file.dev(), file.ino())).ok()
+    };
+    of(&configuration.guest.kernel).zip(of(&configuration.guest.initrd))
 }
 
 fn simulated(confidential: &Confidential) -> Result<Platform, VmmError> {
@@ -182,6 +201,29 @@ mod tests {
         for wrong in ["", "0a", &"0a".repeat(33), &"+a".repeat(32), &"é".repeat(32)] {
             assert!(matches!(annotated(wrong), Err(VmmError::HostData)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn hashes_are_remembered_for_each_version_of_a_file_beside_the_layers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            values::AbsolutePath::try_from(folder.path().join(name).display().to_string()).unwrap()
+        };
+        let mut configuration = Configuration::default();
+        configuration.image.cache_path = path("layers");
+        configuration.guest.kernel = path("vmlinux");
+        configuration.guest.initrd = path("initrd.img");
+        assert!(hashes(&configuration).is_none(), "there are no files");
+        for name in ["vmlinux", "initrd.img"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        let (kernel, initrd) = hashes(&configuration).unwrap();
+        let (again, _) = hashes(&configuration).unwrap();
+        assert_ne!(inode(&kernel), inode(&initrd));
+        assert_eq!(inode(&kernel), inode(&again));
+        let names = std::fs::read_dir(folder.path().join("layers")).unwrap();
+        assert!(names.flatten().all(|entry| entry.path().extension().is_some_and(|end| end == "note")));
     }
 
     #[test]

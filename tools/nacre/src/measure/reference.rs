@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use nacre_configuration::values::SimulatedPlatform;
 use nacre_configuration::{Configuration, LoadError, values};
 use nacre_launch::{
-    Guest, GuestError, GuestFiles, LaunchPlan, Policy, PolicyError, RuntimeMeasurements, Tee, dump,
+    Guest, GuestError, GuestFiles, KnownHashes, LaunchPlan, Policy, PolicyError, RuntimeMeasurements, Tee,
+    dump,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -104,6 +105,8 @@ fn guest(configuration: &Configuration, tee: TeeName) -> Result<Guest, Error> {
         kernel: &kernel,
         initrd: &initrd,
         kernel_parameters: &kernel_parameters,
+        // A reference value is computed of the files themselves, whatever a node remembers of them.
+        known: KnownHashes::default(),
     };
     Ok(Guest::new(tee.into(), &files)?)
 }

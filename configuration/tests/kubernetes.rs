@@ -1,9 +1,7 @@
-//! The manifests and the chart agree with each other and with the configuration. Nothing here renders the chart:
-//! there is no Helm among Debian's packages.
+//! The manifests and the chart agree with each other and with the configuration.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use nacre_configuration::Configuration;
@@ -32,35 +30,4 @@ fn the_charts_version_is_the_workspaces() {
     let chart = read("chart/Chart.yaml");
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!((value(&chart, "version"), value(&chart, "appVersion")), (version, version));
-}
-
-/// The paths of all keys in a file of nested maps.
-fn keys(text: &str) -> BTreeSet<String> {
-    let mut above: Vec<(usize, String)> = Vec::new();
-    let mut keys = BTreeSet::new();
-    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((key, _)) = line.trim().split_once(':') else { continue };
-        let depth = line.len() - line.trim_start().len();
-        above.retain(|(other, _)| *other < depth);
-        above.push((depth, key.to_owned()));
-        let path: Vec<_> = above.iter().map(|(_, key)| key.as_str()).collect();
-        keys.insert(path.join("."));
-    }
-    keys
-}
-
-#[test]
-fn the_templates_use_values_that_are_there_and_close_what_they_open() {
-    let known = keys(&read("chart/values.yaml"));
-    for name in ["daemonset.yaml", "runtimeclass.yaml", "NOTES.txt"] {
-        let text = read(&format!("chart/templates/{name}"));
-        for used in text.split(".Values.").skip(1) {
-            let end = used.find(|character: char| !character.is_alphanumeric() && character != '.');
-            let used = &used[..end.unwrap_or(used.len())];
-            assert!(known.contains(used), "{name} uses {used}, which values.yaml has not");
-        }
-        let count = |word: &str| text.matches(word).count();
-        let opened = ["{{- if", "{{- with", "{{- range"].map(count).iter().sum::<usize>();
-        assert_eq!((opened, count("{{")), (count("{{- end"), count("}}")), "{name}");
-    }
 }

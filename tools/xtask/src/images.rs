@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use crate::cache::{self, Key};
 use crate::error::Error;
 use crate::programs;
-use layout::Image;
 
 pub use demo::SECRET_LINE;
+pub use layer::{Entry, Kind, Layer};
+pub use layout::Image;
 
 /// What an image is called in containerd: `nacre.test/<name>:1`.
 pub fn reference(name: &str) -> String {

@@ -8,6 +8,7 @@ mod demo;
 mod error;
 mod guest;
 mod images;
+mod installer;
 mod node;
 mod packages;
 mod payload;
@@ -40,6 +41,8 @@ enum Task {
     Guest(guest::Arguments),
     /// Make the OCI images of the tests and of the demonstration, and print where they are.
     Images,
+    /// Build the image that installs nacre on the nodes of a cluster, and print where it is.
+    Installer(installer::Arguments),
     /// The test node: a disposable Debian machine with a working `/dev/kvm`.
     Node(node::Arguments),
     /// Build the files of a node and lay them out in a folder.
@@ -66,6 +69,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     match task {
         Task::Guest(arguments) => guest::run(&arguments)?,
         Task::Images => images::print()?,
+        Task::Installer(arguments) => installer::run(&arguments)?,
         Task::Release => release::run()?,
         Task::Stage0 { reproduce: true } => stage0::reproduce()?,
         Task::Stage0 { reproduce: false } => stage0::print()?,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
@@ -27,11 +27,20 @@ const MANUAL: &str = "usr/local/share/man/man1";
 const CONFIGURATION: [&str; 3] =
     ["nacre.toml", "containerd/containerd-1.7.toml", "containerd/containerd-2.toml"];
 
-/// Builds everything and lays it out below `target/nacre` as it is installed below `/`.
+/// Builds everything, lays it out and prints where.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn run() -> Result<(), Error> {
+    println!("{}", build()?.display());
+    Ok(())
+}
+
+/// Builds everything and lays it out below `target/nacre` as it is installed below `/`; returns that folder.
 ///
 /// # Errors
 /// A build fails, or the folder can't be written.
-pub fn run() -> Result<(), Error> {
+pub fn build() -> Result<PathBuf, Error> {
     // Shows steps of its own when there is something to build.
     let kernel = guest::kernel()?;
     let mut progress = Progress::new(&["programs", "guest image", "files of a node"]);
@@ -54,8 +63,7 @@ pub fn run() -> Result<(), Error> {
             place(&from, &root.join("etc/nacre").join(name), 0o644)
         })
     })?;
-    println!("{}", root.display());
-    Ok(())
+    Ok(root)
 }
 
 /// Manual pages and completion, which the command makes itself.

@@ -13,6 +13,7 @@ use crate::teardown::Teardown;
 mod block;
 pub mod device;
 mod ephemeral;
+mod group;
 mod layers;
 mod local;
 mod mount;
@@ -47,12 +48,14 @@ impl Drivers {
         let block: Arc<dyn Driver> = Arc::new(block::Block);
         let partitions: Arc<Partitions> = Arc::default();
         let volume = volume::Volume { partitions: Arc::clone(&partitions) };
-        let drivers: [(&'static str, Arc<dyn Driver>); 7] = [
+        let [roots, images] = layers::Layers::drivers();
+        let drivers: [(&'static str, Arc<dyn Driver>); 8] = [
             ("blk", Arc::clone(&block)),
             ("mmioblk", block),
             ("ephemeral", Arc::new(ephemeral::Ephemeral)),
             ("local", Arc::new(local::Local)),
-            ("nacre-layers", Arc::new(layers::Layers::default())),
+            ("nacre-image", Arc::new(images)),
+            ("nacre-layers", Arc::new(roots)),
             ("nacre-volume", Arc::new(volume)),
             ("overlayfs", Arc::new(overlay::Overlay)),
         ];

@@ -119,6 +119,8 @@ macro_rules! plain_calls {
 plain_calls! {
     /// Makes the sandbox.
     create_sandbox(CreateSandboxRequest);
+    /// Kills all containers and undoes all that was made for them, so that disks are written out; ends the guest.
+    destroy_sandbox(DestroySandboxRequest);
     /// Makes a container up to its init process, which waits.
     create_container(CreateContainerRequest);
     /// Lets a container's init process go.

@@ -10,7 +10,7 @@ use crate::annotations::Role;
 use crate::error::TaskError;
 use crate::id::Id;
 use crate::process::Process;
-use crate::volumes::Brought;
+use crate::volumes::{Brought, Lent};
 
 /// A container.
 #[derive(Debug)]
@@ -43,13 +43,13 @@ pub struct Exec {
 
 impl Container {
     /// A container whose init process is `init`.
-    pub fn new(id: Id, bundle: String, role: Role, init: Arc<Process>, sectors: Vec<u64>) -> Self {
+    pub fn new(id: Id, bundle: String, role: Role, init: Arc<Process>) -> Self {
         Self {
             id,
             bundle,
             role,
             init,
-            sectors,
+            sectors: Vec::new(),
             brought: Brought::default(),
             execs: Mutex::default(),
             paused: AtomicBool::new(false),
@@ -59,6 +59,11 @@ impl Container {
     /// With what was brought from the host for it alone.
     pub fn with_brought(self, brought: Brought) -> Self {
         Self { brought, ..self }
+    }
+
+    /// With its layers, by where they begin on the layer disk, and disks of the host.
+    pub fn with_disks(self, sectors: Vec<u64>, disks: Vec<Arc<Lent>>) -> Self {
+        Self { sectors, brought: self.brought.with_disks(disks), ..self }
     }
 
     /// The process with this name; the empty one is init's.

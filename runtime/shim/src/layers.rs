@@ -10,6 +10,8 @@ use crate::vmm::{LAYER_DISK, Sectors};
 
 /// The agent's handler for this kind of root file system.
 const DRIVER: &str = "nacre-layers";
+/// The one for images that are mounted.
+const IMAGE_DRIVER: &str = "nacre-image";
 
 /// Why a container's layers could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -66,25 +68,41 @@ pub async fn prepare(mounts: &[Mount], configuration: &Configuration) -> Result<
         .collect();
     let root = RootFs::from_mounts(&mounts)?;
     let read_only = root.read_only;
+    Ok(Layers { images: images(root, configuration).await?, read_only })
+}
+
+/// Finds or makes the images for layers, on a thread for blocking work.
+///
+/// # Errors
+/// A conversion that failed.
+pub async fn images(root: RootFs, configuration: &Configuration) -> Result<Vec<LayerImage>, LayersError> {
     let image = configuration.image.clone();
     let convert = move || -> Result<Vec<LayerImage>, LayerError> {
         let conversions = usize::try_from(image.conversions.get()).unwrap_or(1);
         LayerCache::open(&image.cache_path, image.cache_limit_mib.bytes(), conversions)?.root_fs(&root)
     };
-    let images = tokio::task::spawn_blocking(convert).await.map_err(|_| LayersError::Cut)??;
-    Ok(Layers { images, read_only })
+    Ok(tokio::task::spawn_blocking(convert).await.map_err(|_| LayersError::Cut)??)
 }
 
 /// Tells the agent where a container's layers are on the disk, bottom first, and where to lay them over each other.
 pub fn storage(sectors: &[Sectors], mount_point: &str, read_only: bool) -> Storage {
+    let options = if read_only { vec!["ro".into()] } else { Vec::new() };
+    Storage { options, ..driven(DRIVER, sectors, mount_point) }
+}
+
+/// The same for an image that a container mounts, which nobody writes.
+pub fn image_storage(sectors: &[Sectors], mount_point: &str) -> Storage {
+    driven(IMAGE_DRIVER, sectors, mount_point)
+}
+
+fn driven(driver: &str, sectors: &[Sectors], mount_point: &str) -> Storage {
     let disk = char::from(b'a' + LAYER_DISK);
     Storage {
-        driver: DRIVER.into(),
+        driver: driver.into(),
         source: format!("/dev/vd{disk}"),
         fstype: "overlay".into(),
         mount_point: mount_point.into(),
         driver_options: sectors.iter().map(|(first, count)| format!("extent={first}:{count}")).collect(),
-        options: if read_only { vec!["ro".into()] } else { Vec::new() },
         ..Default::default()
     }
 }
@@ -99,6 +117,7 @@ mod tests {
         assert_eq!(storage.source, "/dev/vda");
         assert_eq!(storage.driver_options, ["extent=0:8", "extent=8:16"]);
         assert_eq!(storage.options, ["ro"]);
+        assert_eq!(image_storage(&[(0, 8)], "/x").driver, "nacre-image");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! A pod: one virtual machine, its containers, and what happens to them.
 
+mod attach;
 mod create;
 mod delete;
 mod run;
@@ -124,6 +125,7 @@ impl Pod {
         self.desk.close();
         let machine = lock(&self.machine).take();
         if let Some(machine) = machine {
+            self.write_out(&machine).await;
             machine.end().await;
             self.all_killed();
         }

@@ -14,7 +14,7 @@ use nacre_protocol::{CONTAINERS_FOLDER, oci};
 use oci_spec::runtime::{Hooks, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Process, Spec};
 
 pub use error::SpecError;
-pub use mounts::SHM_FOLDER;
+pub use mounts::{Needs, SHM_FOLDER};
 
 use crate::annotations::Role;
 use crate::id::Id;
@@ -30,8 +30,8 @@ const TERMINATION_LOG: &str = "io.kubernetes.container.terminationMessagePath";
 pub struct Prepared {
     /// The guest's specification.
     pub spec: oci::Spec,
-    /// Files and folders of the host to bring first.
-    pub binds: Vec<Bind>,
+    /// What of the host to bring first for its mounts.
+    pub needs: Needs,
     /// Disks of the host to attach first.
     pub disks: Vec<Disk>,
     /// The container's root file system in the guest.
@@ -102,17 +102,17 @@ pub fn prepare(
     }
 
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    let binds = mounts::map(&mut mounts, id, matches!(role, Role::Member { .. }), volumes)?;
+    let needs = mounts::map(&mut mounts, id, matches!(role, Role::Member { .. }), volumes)?;
     spec.set_mounts(Some(mounts));
 
     let mut annotations: HashMap<String, String> = spec.annotations().clone().unwrap_or_default();
     annotations.insert(CONTAINER_TYPE.into(), kind(role).into());
-    if let Some(path) = binds.iter().find_map(Bind::termination_log) {
+    if let Some(path) = needs.binds.iter().find_map(Bind::termination_log) {
         annotations.insert(TERMINATION_LOG.into(), path.display().to_string());
     }
     spec.set_annotations(Some(annotations));
 
-    Ok(Prepared { spec: oci::Spec::try_from(&spec)?, binds, disks, root, read_only, shares_processes })
+    Ok(Prepared { spec: oci::Spec::try_from(&spec)?, needs, disks, root, read_only, shares_processes })
 }
 
 /// The process of an exec for the guest.

@@ -162,6 +162,14 @@ impl AgentService for FakeAgent {
         self.called("remove", &r.container_id).await
     }
 
+    async fn destroy_sandbox(
+        &self,
+        _: &TtrpcContext,
+        _: wire::DestroySandboxRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.called("destroy", "").await
+    }
+
     async fn pause_container(
         &self,
         _: &TtrpcContext,

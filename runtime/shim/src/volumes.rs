@@ -7,13 +7,18 @@
 //!   mount it read-only the copy follows the host; from the first one that may write to it on, it is the pod's own;
 //! - ConfigMaps, Secrets and the like always follow the host ([`follow`]);
 //! - an emptyDir is memory of the guest, which begins with what the host's folder holds;
+//! - an image is its layers, on the disk that carries those of containers ([`image`]);
+//! - what a storage driver assigned as a disk is mounted in the guest ([`direct`]);
 //! - what a container writes into its termination log comes back to the host's file at its end ([`termination`]).
 //!   Nothing else comes back.
 
 mod changes;
+mod direct;
 mod disk;
 mod error;
+mod file_system;
 mod follow;
+mod image;
 mod mounts;
 mod origin;
 mod send;
@@ -40,10 +45,12 @@ use crate::error::TaskError;
 use crate::id::Id;
 use crate::vmm::Vmm;
 use changes::{Changes, Manifest};
-pub use disk::Disk;
-use disk::{Disks, Lent};
+use disk::Disks;
+pub use disk::{Disk, Lent};
 pub use error::VolumeError;
+pub use file_system::FileSystem;
 use follow::Follower;
+pub use image::ImageVolume;
 use origin::{Kind, Origin};
 use send::Put;
 pub use termination::HostFile;
@@ -87,15 +94,32 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// What is mounted in the guest instead of the source.
-    pub fn guest(&self) -> &str {
-        &self.guest
-    }
-
     /// Where it is mounted, if it is the container's termination log.
     pub fn termination_log(&self) -> Option<&Path> {
         let is_one = matches!(self.part, Part::File) && !self.read_only;
         (is_one && termination::is_one(&self.source, &self.destination)).then_some(&self.destination)
+    }
+}
+
+/// What a mount of a container becomes.
+#[derive(Debug)]
+pub enum Placed {
+    /// A copy of the host's file or folder.
+    Copied(Bind),
+    /// A file system on a disk of the host.
+    Mounted(FileSystem),
+    /// An image's layers, and where in the guest the part of it is that is mounted.
+    Image(ImageVolume, String),
+}
+
+impl Placed {
+    /// What is mounted in the guest instead of the source.
+    pub fn guest(&self) -> &str {
+        match self {
+            Self::Copied(bind) => &bind.guest,
+            Self::Mounted(file_system) => file_system.guest(),
+            Self::Image(_, part) => part,
+        }
     }
 }
 
@@ -118,8 +142,8 @@ pub struct Brought {
 
 impl Brought {
     /// With disks of the host.
-    pub fn with_disks(self, disks: Vec<(Disk, Arc<Lent>)>) -> Self {
-        Self { disks: Mutex::new(disks.into_iter().map(|(_, lent)| lent).collect()), ..self }
+    pub fn with_disks(self, disks: Vec<Arc<Lent>>) -> Self {
+        Self { disks: Mutex::new(disks), ..self }
     }
 
     fn take_disks(&self) -> Vec<Arc<Lent>> {
@@ -162,8 +186,44 @@ impl Volumes {
     /// Finds out what a container's bind mount means, and its place in the guest.
     ///
     /// # Errors
-    /// The source is not there or is neither file nor folder.
-    pub fn place(
+    /// The source is not there or can't be had in a guest.
+    pub fn find(
+        &self,
+        id: &Id,
+        destination: &Path,
+        source: &Path,
+        read_only: bool,
+    ) -> Result<Placed, VolumeError> {
+        if let Some(volume) = direct::find(source)? {
+            let guest = file_path(id, destination, source);
+            return Ok(Placed::Mounted(FileSystem::assigned(&volume, destination, guest)?));
+        }
+        let path = fs::canonicalize(source)
+            .map_err(|error| VolumeError::Read { path: source.into(), source: error })?;
+        if let Some(found) = image::find(&path)? {
+            let guest = file_path(id, destination, &found.point);
+            let part = inside(&guest, &found.below, source)?;
+            return Ok(Placed::Image(ImageVolume { layers: found.layers, guest }, part));
+        }
+        Ok(Placed::Copied(self.place(id, destination, source, read_only)?))
+    }
+
+    /// The file system of `kind` on a disk of the host, and its place in the guest.
+    ///
+    /// # Errors
+    /// There is no such disk, or the guest has no such file system.
+    pub fn file_system(
+        id: &Id,
+        destination: &Path,
+        device: &Path,
+        kind: &str,
+        options: &[String],
+    ) -> Result<FileSystem, VolumeError> {
+        FileSystem::new(device, kind, options, destination, file_path(id, destination, device))
+    }
+
+    /// What a bind mount means that is neither an image nor a disk.
+    fn place(
         &self,
         id: &Id,
         destination: &Path,
@@ -189,11 +249,7 @@ impl Volumes {
             Err(None) => return Ok(bind(file_path(id, destination, source), Part::File)),
             Err(Some((root, below, kind))) => (self.volume(root, kind), below),
         };
-        let guest = match below.to_str() {
-            Some("") => volume.top.clone(),
-            Some(below) => format!("{}/{below}", volume.top),
-            None => return Err(VolumeError::Name { path: source.into() }),
-        };
+        let guest = inside(&volume.top, &below, source)?;
         Ok(bind(guest, Part::Of { volume, below }))
     }
 
@@ -257,22 +313,17 @@ impl Volumes {
         Ok(brought)
     }
 
-    /// Attaches the disks that a container asks for.
+    /// Attaches a disk that a container asks for.
     ///
     /// # Errors
-    /// The one that can't be attached; the others are given back.
-    pub async fn lend_all(&self, disks: &[Disk], vmm: &Vmm) -> Result<Vec<(Disk, Arc<Lent>)>, TaskError> {
-        let mut all = Vec::new();
-        for disk in disks {
-            match self.disks.lend(disk, vmm).await {
-                Ok(lent) => all.push((disk.clone(), lent)),
-                Err(error) => {
-                    self.give_back_all(all.into_iter().map(|(_, lent)| lent).collect(), vmm).await?;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(all)
+    /// It can't be attached.
+    pub async fn lend(&self, disk: &Disk, vmm: &Vmm) -> Result<Arc<Lent>, TaskError> {
+        self.disks.lend(disk, vmm).await
+    }
+
+    /// Whether the guest has disks of the host, to which it may have to write.
+    pub async fn has_disks(&self) -> bool {
+        self.disks.are_lent().await
     }
 
     /// Gives the disks of a container back that no other has.
@@ -355,6 +406,15 @@ fn memory(volume: &Volume) -> Result<Storage, VolumeError> {
 async fn read(source: PathBuf, limits: Limits) -> Result<Vec<Entry>, VolumeError> {
     let read = move || walk::read(&source, limits, &mut |_| Ok(()));
     tokio::task::spawn_blocking(read).await.map_err(|_| VolumeError::Cut)?
+}
+
+/// The part `below` of what the guest has at `top`.
+fn inside(top: &str, below: &Path, source: &Path) -> Result<String, VolumeError> {
+    match below.to_str() {
+        Some("") => Ok(top.to_owned()),
+        Some(below) => Ok(format!("{top}/{below}")),
+        None => Err(VolumeError::Name { path: source.into() }),
+    }
 }
 
 /// `<container>-<16 hexadecimal digits>-<name>`: the digits tell apart binds of equal names.

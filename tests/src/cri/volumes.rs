@@ -1,6 +1,7 @@
 //! Volumes, which the tests make on the node as kubelet does.
 
 mod blocks;
+mod images;
 mod published;
 
 use std::fs;
@@ -52,6 +53,24 @@ pub const TESTS: &[Test] = &[
         blocks::in_use,
     )
     .only_nacre(),
+    Test::new(
+        "volumes/block-sandbox-killed",
+        "what was written to a block device is on it when the sandbox was killed",
+        blocks::sandbox_killed,
+    ),
+    Test::new(
+        "volumes/assigned",
+        "a file system on a disk of the node, assigned to a pod, is mounted in it",
+        blocks::assigned,
+    )
+    .only_nacre(),
+    Test::new(
+        "volumes/assigned-in-use",
+        "an assigned disk that is mounted on the node is refused",
+        blocks::assigned_in_use,
+    )
+    .only_nacre(),
+    Test::new("volumes/image", "an image can be mounted, and not be written", images::image),
 ];
 
 /// A folder as kubelet makes it for a volume of a pod.

@@ -1,8 +1,8 @@
-//! `nacre-layers`: a root file system out of image layers.
+//! `nacre-layers`: a root file system out of image layers; `nacre-image`: an image that a container mounts.
 //!
 //! The layers are EROFS images, each an extent of one read-only disk of the VM. Each extent becomes a partition and a
-//! mount, shared by the containers that use it; an overlay with a writable layer in memory joins those of one
-//! container. The disk grows while the VM runs: an extent beyond its end is waited for.
+//! mount, shared by the containers that use it; an overlay joins those of one container, with a writable layer in memory
+//! if they are its root. The disk grows while the VM runs: an extent beyond its end is waited for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,27 @@ use disk::Disk;
 use extent::Extent;
 use table::Table;
 
-/// The driver.
-#[derive(Default)]
+/// What layers are joined to.
+#[derive(Clone, Copy)]
+enum Use {
+    /// A root, which can be written.
+    Root,
+    /// An image, which can't.
+    Image,
+}
+
+/// The drivers.
 pub struct Layers {
     table: Arc<Table>,
+    layers_are: Use,
+}
+
+impl Layers {
+    /// The drivers for roots and for images, which share the layers that are mounted.
+    pub fn drivers() -> [Self; 2] {
+        let table = Arc::<Table>::default();
+        [Use::Root, Use::Image].map(|layers_are| Self { table: Arc::clone(&table), layers_are })
+    }
 }
 
 #[async_trait]
@@ -47,12 +64,13 @@ impl Driver for Layers {
         let disk = Arc::new(Disk::open(disk(&storage.source)?)?);
         disk.wait_for_sectors(extents.iter().map(Extent::end).max().unwrap_or_default()).await?;
         let table = Arc::clone(&self.table);
-        let folder = container.folder();
+        let (folder, layers_are) = (container.folder(), self.layers_are);
         let mounted = tokio::task::spawn_blocking(move || {
             let mut done = Teardown::default();
-            let result = table
-                .mount_all(&disk, &extents, &mut done)
-                .and_then(|layers| join(&layers, &point, &folder, &mut done));
+            let result = table.mount_all(&disk, &extents, &mut done).and_then(|layers| match layers_are {
+                Use::Root => join(&layers, &point, &folder, &mut done),
+                Use::Image => show(&layers, &point, &mut done),
+            });
             (result, done)
         });
         let (result, done) = mounted.await.map_err(|error| Failure::internal("mount the layers", &error))?;
@@ -70,8 +88,23 @@ fn join(layers: &[PathBuf], point: &Path, container: &Path, teardown: &mut Teard
     for folder in [&upper, &work] {
         fs::create_dir(folder).doing("make the writable layer")?;
     }
-    let lower: Vec<_> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
-    let data =
-        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
+    let data = format!("lowerdir={},upperdir={},workdir={}", lower(layers), upper.display(), work.display());
     mount_at("overlay", point, "overlay", MsFlags::empty(), &data, teardown)
+}
+
+/// Lays the layers, bottom first, over one another, or shows a single one, for which there is no overlay.
+fn show(layers: &[PathBuf], point: &Path, teardown: &mut Teardown) -> Reply<()> {
+    match layers {
+        [layer] => mount_at(&layer.display().to_string(), point, "", MsFlags::MS_BIND, "", teardown),
+        _ => {
+            let data = format!("lowerdir={}", lower(layers));
+            mount_at("overlay", point, "overlay", MsFlags::MS_RDONLY, &data, teardown)
+        }
+    }
+}
+
+/// As an overlay lists its layers: the uppermost first.
+fn lower(layers: &[PathBuf]) -> String {
+    let layers: Vec<_> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    layers.join(":")
 }

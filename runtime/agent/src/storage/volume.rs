@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nacre_protocol::agent::Storage;
+use nacre_protocol::types::FSGroupChangePolicy;
+use nix::mount::MsFlags;
+use nix::unistd::Gid;
 
 use super::Driver;
+use super::group::give;
 use super::mount::{check_point, mount_at, options};
 use super::partitions::Partitions;
-use crate::error::{Failure, Reply};
+use crate::error::{Doing, Failure, Reply};
 use crate::id::ContainerId;
 use crate::teardown::Teardown;
 
@@ -32,9 +36,20 @@ impl Driver for Volume {
         };
         let source = self.partitions.add(&storage.source, &storage.driver_options, teardown).await?;
         let (flags, data) = options(storage.options.iter().map(String::as_str));
+        let group = storage.fs_group.as_ref().map(|group| {
+            let once = group.group_change_policy.enum_value() == Ok(FSGroupChangePolicy::OnRootMismatch);
+            (Gid::from_raw(group.group_id), once)
+        });
         let mounted = tokio::task::spawn_blocking(move || {
             let mut done = Teardown::default();
             let result = mount_at(&source.display().to_string(), &point, kind, flags, &data, &mut done);
+            let result = result.and_then(|()| match group {
+                // One that can't be written is as it is.
+                Some((group, once)) if !flags.contains(MsFlags::MS_RDONLY) => {
+                    give(&point, group, once).doing(&format!("give {} to its group", point.display()))
+                }
+                _ => Ok(()),
+            });
             if result.is_ok() {
                 // Also of what is still in use nothing may be lost when the VM ends.
                 let mounted = point.clone();

@@ -8,6 +8,7 @@ use nacre_protocol::agent::CreateContainerRequest;
 use oci_spec::runtime::Spec;
 use slog::info;
 
+use super::attach::Attached;
 use super::{Pod, lock};
 use crate::annotations::Role;
 use crate::container::Container;
@@ -166,7 +167,7 @@ impl Pod {
         let (machine, _, _) = self.boot(None, &spec, role, t0).await?;
         self.adopt(machine);
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
-        Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, Vec::new()))
+        Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init))
     }
 
     /// Starts the VM, and meanwhile gets the first container's layers ready.
@@ -235,15 +236,38 @@ impl Pod {
         sectors: &[Sectors],
         read_only: bool,
     ) -> Result<Container, TaskError> {
-        let Prepared { spec, binds, disks, root, read_only: asked, shares_processes } = prepared;
-        let brought = self.volumes.bring(&binds, self.configuration()?, machine.agent()).await?;
-        let disks = self.volumes.lend_all(&disks, machine.vmm()).await?;
+        let attached = self.attach(machine, &prepared.disks, &prepared.needs).await?;
+        match self.make_attached(machine, new, role, prepared, (sectors, read_only), &attached).await {
+            Ok(container) => {
+                let sectors = [starts(sectors), attached.sectors].concat();
+                Ok(container.with_disks(sectors, attached.lent))
+            }
+            Err(error) => {
+                self.detach(machine, attached).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_attached(
+        &self,
+        machine: &Machine,
+        new: &NewContainer,
+        role: &Role,
+        prepared: Prepared,
+        (sectors, read_only): (&[Sectors], bool),
+        attached: &Attached,
+    ) -> Result<Container, TaskError> {
+        let Prepared { spec, needs, root, read_only: asked, shares_processes, .. } = prepared;
+        let brought = self.volumes.bring(&needs.binds, self.configuration()?, machine.agent()).await?;
         let (streams, ports) = Streams::open(&new.paths, role.is_in_pod(), &machine.folder().vsock()).await?;
+        let mut storages = vec![layers::storage(sectors, &root, read_only || asked)];
+        storages.extend(attached.storages.iter().cloned());
         let request = CreateContainerRequest {
             container_id: new.id.to_string(),
             exec_id: new.id.to_string(),
-            devices: disks.iter().map(|(disk, lent)| lent.device(disk)).collect(),
-            storages: vec![layers::storage(sectors, &root, read_only || asked)],
+            devices: attached.devices.clone(),
+            storages,
             OCI: Some(spec).into(),
             sandbox_pidns: shares_processes,
             stdin_port: ports.stdin,
@@ -252,20 +276,15 @@ impl Pod {
             null_streams: true,
             ..Default::default()
         };
-        if let Err(error) = machine.agent().create_container(request).await {
-            let disks = disks.into_iter().map(|(_, lent)| lent).collect();
-            self.volumes.give_back_all(disks, machine.vmm()).await?;
-            return Err(error.into());
-        }
+        machine.agent().create_container(request).await?;
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
         init.set_streams(streams);
-        let container =
-            Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init, starts(sectors));
-        Ok(container.with_brought(brought.with_disks(disks)))
+        let container = Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init);
+        Ok(container.with_brought(brought))
     }
 }
 
-fn starts(sectors: &[Sectors]) -> Vec<u64> {
+pub(super) fn starts(sectors: &[Sectors]) -> Vec<u64> {
     sectors.iter().map(|(first, _)| *first).collect()
 }
 

@@ -1,20 +1,52 @@
 //! Taking containers, processes and at last the VM away.
 
-use nacre_protocol::agent::RemoveContainerRequest;
+use std::time::Duration;
+
+use nacre_protocol::agent::{DestroySandboxRequest, RemoveContainerRequest};
 use slog::{info, warn};
 
 use super::{Pod, lock};
+use crate::agent::AgentError;
 use crate::annotations::Role;
 use crate::container::Container;
 use crate::error::{TaskError, chain};
 use crate::events::TaskDelete;
+use crate::machine::Machine;
 use crate::process::{Exit, KILLED, Phase};
 use crate::vmm::LAYER_DISK;
 
 /// How long the agent may take to undo a container, in seconds.
 const REMOVE_SECONDS: u32 = 10;
 
+/// How long a guest that is to end may take to write to the host's disks what it still holds of them.
+const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Pod {
+    /// Lets the guest write to the host's disks what it holds of them, before its VM ends. A pod without any has
+    /// nothing to lose. A guest that doesn't do so in time loses its own data; the pod ends all the same.
+    pub(super) async fn write_out(&self, machine: &Machine) {
+        let written = async {
+            // Attaching a disk waits for the VMM, and this for that.
+            if self.volumes.has_disks().await {
+                self.ask_to_write_out(machine).await;
+            }
+        };
+        if tokio::time::timeout(WRITE_OUT_PATIENCE, written).await.is_err() {
+            warn!(self.log, "disks not written out in time");
+        }
+    }
+
+    pub(super) async fn ask_to_write_out(&self, machine: &Machine) {
+        if machine.vmm().watch().borrow().is_some() {
+            return;
+        }
+        match machine.agent().destroy_sandbox(DestroySandboxRequest::default()).await {
+            // The guest may end before its answer has arrived.
+            Ok(()) | Err(AgentError::Gone(_) | AgentError::Connection { .. }) => {}
+            Err(error) => warn!(self.log, "disks may not be written out"; "error" => chain(&error)),
+        }
+    }
+
     /// Deletes a process that has ended or was never started; with a container's init the whole container, and with
     /// a sandbox's the VM. The result is what containerd takes for its number, and its exit.
     ///

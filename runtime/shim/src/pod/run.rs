@@ -175,8 +175,10 @@ impl Pod {
     async fn kill_sandbox(&self, process: &Process, signal: u32) -> Result<(), TaskError> {
         let ends = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
         if ends.iter().any(|end| end.unsigned_abs() == signal) {
-            self.finish(process, Exit::now(128 + signal));
             let machine = self.machine()?;
+            // Before the exit is known: containerd deletes the sandbox as soon as it is.
+            self.write_out(&machine).await;
+            self.finish(process, Exit::now(128 + signal));
             machine.vmm().kill();
             machine.vmm().ended().await;
             self.all_killed();

@@ -168,6 +168,25 @@ async fn a_hanging_agent_meets_the_deadline_and_sigkill_still_works() {
 }
 
 #[tokio::test]
+async fn a_guest_with_disks_writes_them_out_and_one_that_hangs_is_not_waited_for() {
+    let mut world = World::new().await;
+    world.container("web", Paths::default()).await;
+    let machine = world.pod.running_machine();
+    let asked = || world.agent.calls.lock().unwrap().iter().filter(|call| *call == "destroy ").count();
+    world.pod.write_out(&machine).await;
+    assert_eq!(asked(), 0, "there are no disks");
+    world.pod.ask_to_write_out(&machine).await;
+    assert_eq!(asked(), 1);
+    world.agent.hangs.lock().unwrap().push("destroy");
+    tokio::time::timeout(Duration::from_secs(2), world.pod.ask_to_write_out(&machine)).await.unwrap();
+    assert_eq!(asked(), 2);
+    world.vmm.die();
+    machine.vmm().ended().await;
+    world.pod.ask_to_write_out(&machine).await;
+    assert_eq!(world.agent.calls.lock().unwrap().iter().filter(|call| *call == "destroy ").count(), 2);
+}
+
+#[tokio::test]
 async fn freezing_is_announced_and_seen() {
     let mut world = World::new().await;
     world.container("web", Paths::default()).await;

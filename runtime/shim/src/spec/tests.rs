@@ -121,13 +121,24 @@ fn a_bind_is_copied_to_a_path_of_its_own() {
         {"destination": "/dev/shm", "type": "bind", "source": "/run/sandbox/shm", "options": ["rbind"]}
     ]))
     .unwrap();
-    let binds = mounts::map(&mut mounts, &id(), true, &volumes()).unwrap();
+    let binds = mounts::map(&mut mounts, &id(), true, &volumes()).unwrap().binds;
     assert_eq!(binds.len(), 2);
-    assert_ne!(binds[0].guest(), binds[1].guest());
-    assert!(binds[0].guest().starts_with("/run/kata-containers/shared/containers/web-"));
-    assert!(binds[0].guest().ends_with("-hosts"));
-    assert_eq!(mounts[0].source().as_deref(), Some(binds[0].guest().as_ref()));
+    let guest = |index: usize| mounts[index].source().as_ref().unwrap().display().to_string();
+    assert_ne!(guest(0), guest(1));
+    assert!(guest(0).starts_with("/run/kata-containers/shared/containers/web-"));
+    assert!(guest(0).ends_with("-hosts"));
     assert_eq!(mounts[2].source().as_deref(), Some(SHM_FOLDER.as_ref()));
+}
+
+#[test]
+fn a_file_system_on_a_device_that_is_no_disk_is_refused_before_anything_is_made() {
+    let mut mounts: Vec<Mount> = serde_json::from_value(json!([
+        {"destination": "/data", "type": "ext4", "source": "/dev/null", "options": ["rw", "rslave", "nosuid"]}
+    ]))
+    .unwrap();
+    let error = mounts::map(&mut mounts, &id(), true, &volumes()).unwrap_err();
+    assert!(error.to_string().contains("no block device"), "{error}");
+    assert_eq!(error.code(), Code::INVALID_ARGUMENT);
 }
 
 #[rstest]

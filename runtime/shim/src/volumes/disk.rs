@@ -39,6 +39,20 @@ impl Disk {
             read_only: access.is_some_and(|access| !access.contains('w')),
         }
     }
+
+    /// The disk of this name on the host, by a link or not.
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub fn at(device: &Path, inside: &Path, read_only: bool) -> Result<Self, VolumeError> {
+        let failed = |source| VolumeError::Read { path: device.into(), source };
+        let metadata = fs::metadata(device).map_err(failed)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(VolumeError::NoDisk { path: device.into() });
+        }
+        let numbers = (major(metadata.rdev()), minor(metadata.rdev()));
+        Ok(Self { numbers, inside: inside.into(), read_only })
+    }
 }
 
 /// A disk of the host that is a part of the VM's disk. While it is, nobody on the host can mount it.
@@ -50,6 +64,16 @@ pub struct Lent {
 }
 
 impl Lent {
+    /// Where on the VM's disk it is.
+    pub fn sectors(&self) -> Sectors {
+        self.sectors
+    }
+
+    /// Whether it can't be written.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// How the agent is told.
     pub fn device(&self, disk: &Disk) -> Device {
         let mut options = vec![extent(self.sectors)];
@@ -98,6 +122,11 @@ impl Disks {
         let new = Arc::new(Lent { sectors, numbers: disk.numbers, read_only: disk.read_only });
         lent.insert(disk.numbers, Arc::downgrade(&new));
         Ok(new)
+    }
+
+    /// Whether the pod has any.
+    pub async fn are_lent(&self) -> bool {
+        self.lent.lock().await.values().any(|lent| lent.strong_count() > 0)
     }
 
     /// Gives a disk back if no other container of the pod has it.

@@ -53,6 +53,28 @@ pub enum VolumeError {
         /// Which.
         path: PathBuf,
     },
+    /// A file where a disk should be.
+    #[error("{} is no block device; a file can be made one by losetup", path.display())]
+    NoDisk {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file system that the guest lacks.
+    #[error("the file system {kind:?} on {} can't be mounted: the guest kernel has ext4, ext3, ext2 and erofs", path.display())]
+    FileSystem {
+        /// On which disk.
+        path: PathBuf,
+        /// Its type.
+        kind: String,
+    },
+    /// What a storage driver asks for.
+    #[error("the volume that {} assigns can't be had: {why}", path.display())]
+    Assignment {
+        /// The storage driver's file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A disk that the pod has for reading.
     #[error("the disk on {} is read-only for another container of the pod", path.display())]
     ReadOnlyDisk {
@@ -80,8 +102,8 @@ impl VolumeError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::NOT_FOUND,
             Self::Read { .. } | Self::Cut => Code::INTERNAL,
             Self::Watch(_) => Code::RESOURCE_EXHAUSTED,
-            Self::Name { .. } => Code::INVALID_ARGUMENT,
-            Self::Kind { .. } => Code::UNIMPLEMENTED,
+            Self::Name { .. } | Self::NoDisk { .. } => Code::INVALID_ARGUMENT,
+            Self::Kind { .. } | Self::FileSystem { .. } | Self::Assignment { .. } => Code::UNIMPLEMENTED,
             Self::DiskInUse { .. } | Self::ReadOnlyDisk { .. } => Code::FAILED_PRECONDITION,
             Self::FileTooLarge { .. } | Self::FolderTooLarge { .. } => Code::FAILED_PRECONDITION,
         }

@@ -1,7 +1,7 @@
 //! Security context.
 
 use k8s_cri::v1::security_profile::ProfileType;
-use k8s_cri::v1::{Int64Value, SecurityProfile, SupplementalGroupsPolicy};
+use k8s_cri::v1::{Int64Value, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy};
 
 use super::client::Cri;
 use crate::cases::Test;
@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new("security/seccomp", "seccomp: runtime default, unconfined and a profile of the node", seccomp),
     Test::new("security/privileged", "a privileged container has all capabilities and can mount", privileged),
     Test::new("security/sysctls", "the pod's sysctls are set", sysctls),
+    Test::new("security/labels", "fields of AppArmor and SELinux are accepted", labels),
     Test::new("security/masked-paths", "masked paths are empty, read-only ones can't be written", masked),
 ];
 
@@ -149,6 +150,26 @@ fn sysctls(context: &Context) -> Outcome {
     let script = "cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/kernel/shm_rmid_forced";
     let shown = pod.container("one").script(script).run()?;
     equal("values", shown.split_whitespace().collect::<Vec<_>>(), vec!["20000", "30000", "1"])?;
+    pod.end()
+}
+
+/// The node enforces neither, so all that can be seen is that nothing fails.
+fn labels(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let selinux =
+        || SeLinuxOption { r#type: "container_t".into(), level: "s0:c1,c2".into(), ..Default::default() };
+    let unconfined =
+        || SecurityProfile { profile_type: ProfileType::Unconfined.into(), ..Default::default() };
+    let pod = cri.pod("a").security(|it| {
+        (it.selinux_options, it.apparmor) = (Some(selinux()), Some(unconfined()));
+    });
+    let pod = pod.run()?;
+    let folder = cri.traces.folder("volume")?;
+    let container = pod.container("one").mount_with(&folder, "/data", |mount| mount.selinux_relabel = true);
+    let container = container.security(|it| {
+        (it.selinux_options, it.apparmor) = (Some(selinux()), Some(unconfined()));
+    });
+    equal("output", container.script("touch /data/file && echo well").run()?.as_str(), "well\n")?;
     pod.end()
 }
 

@@ -91,6 +91,10 @@ pub struct Options {
     /// How many pods come and go in the test of that.
     #[arg(long, default_value_t = 10)]
     pub cycles: u32,
+    /// Another build of nacre, as a payload has it: the test of upgrades puts it in the place of the one that is installed.
+    /// Without it the same build is put there again, as other files.
+    #[arg(long, value_name = "PAYLOAD")]
+    pub upgrade_to: Option<PathBuf>,
     /// containerd's folder of what runs.
     #[arg(long, default_value = "/run/containerd")]
     pub containerd_state: PathBuf,
@@ -107,6 +111,8 @@ impl Options {
         let state = self.containerd_state.display().to_string();
         let mib = self.stdout_mib.to_string();
         let cycles = self.cycles.to_string();
+        let upgrade = self.upgrade_to.as_ref().map(|payload| payload.display().to_string());
+        let upgrade = upgrade.into_iter().flat_map(|payload| ["--upgrade-to".to_owned(), payload]);
         [
             ["--runtime", &self.runtime],
             ["--namespace", &self.namespace],
@@ -117,6 +123,7 @@ impl Options {
         .concat()
         .into_iter()
         .map(str::to_owned)
+        .chain(upgrade)
         .collect()
     }
 }

@@ -85,21 +85,27 @@ fn killed(context: &Context) -> Outcome {
     pod.end()
 }
 
-/// Programs and guests' files of both runtimes, as far as they are there.
-const PROGRAMS: [&str; 6] = [
-    "/usr/local/bin/containerd-shim-nacre-v2",
-    "/usr/local/bin/nacre-vmm",
-    "/usr/share/nacre/vmlinux",
-    "/usr/share/nacre/initrd.img",
-    "/usr/bin/containerd-shim-runc-v2",
-    "/usr/sbin/runc",
+/// Programs and guests' files of both runtimes, as far as they are there, and where a payload has them.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("/usr/local/bin/containerd-shim-nacre-v2", "bin/containerd-shim-nacre-v2"),
+    ("/usr/local/bin/nacre-vmm", "bin/nacre-vmm"),
+    ("/usr/share/nacre/vmlinux", "share/vmlinux"),
+    ("/usr/share/nacre/initrd.img", "share/initrd.img"),
+    ("/usr/bin/containerd-shim-runc-v2", ""),
+    ("/usr/sbin/runc", ""),
 ];
 
-/// Puts another file, of the same content, where each program is: what an upgrade does to running programs.
-fn upgrade() -> Outcome {
-    for path in PROGRAMS.iter().map(Path::new).filter(|path| path.exists()) {
+/// Puts another file where each program is, that of `payload` if there is one, else of the same content: what an
+/// upgrade does to running programs.
+fn upgrade(payload: Option<&Path>) -> Outcome {
+    for (path, place) in PROGRAMS.map(|(path, place)| (Path::new(path), place)) {
+        if !path.exists() {
+            continue;
+        }
+        let other = payload.map(|payload| payload.join(place)).filter(|other| other.is_file());
+        let from = other.as_deref().unwrap_or(path);
         let new = path.with_extension("new");
-        fs::copy(path, &new).map_err(Failure::io(format!("can't copy {}", path.display())))?;
+        fs::copy(from, &new).map_err(Failure::io(format!("can't copy {}", from.display())))?;
         fs::rename(&new, path).map_err(Failure::io(format!("can't replace {}", path.display())))?;
     }
     Ok(())
@@ -110,8 +116,9 @@ fn upgraded(context: &Context) -> Outcome {
     let (lives, dies) = (cri.pod("a").run()?, cri.pod("b").run()?);
     let container = lives.container("one").start()?;
     dies.container("one").start()?;
-    upgrade()?;
+    upgrade(context.options.upgrade_to.as_deref())?;
     usable(&lives, &container)?;
+    runs(&cri, "c")?;
     kills::kill("KILL", &[kills::shim(&dies.id)?])?;
     eventually(SECONDS, || dies.is(PodSandboxState::SandboxNotready))?;
     // As kubelet does: containerd may not have heard yet that the container has ended.

@@ -33,24 +33,35 @@ struct Arguments {
     command: Command,
 }
 
+/// Of commands that do something or fail.
+const EXIT_CODES: &str = "\
+Exit status:
+  0  done
+  1  something failed, which is named
+  2  wrong usage";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Shows what this host can do, and what to do about what it can't
     #[command(after_help = check::EXIT_CODES)]
     Check(check::Arguments),
     /// Shows the configuration that counts, with where each value comes from
+    #[command(after_help = EXIT_CODES)]
     Config(config::Arguments),
     /// Prints a script that completes this command in a shell
+    #[command(after_help = EXIT_CODES)]
     Completion(manual::CompletionArguments),
     /// Shows what the kernel of a pod's guest says, or starts a shell where that is allowed
     #[command(after_help = pods::EXIT_CODES)]
     Console(console::Arguments),
     /// Makes and checks ID blocks, by which an SEV-SNP guest belongs to its owner's key
+    #[command(after_help = EXIT_CODES)]
     IdBlock(id_block::Arguments),
     /// Shows all that is known of a pod: its configuration, launch, devices, containers and last errors
     #[command(after_help = pods::EXIT_CODES)]
     Inspect(inspect::Arguments),
     /// Installs nacre on a node whose root is mounted somewhere, or upgrades it; pods go on
+    #[command(after_help = EXIT_CODES)]
     Install(install::InstallArguments),
     /// Shows what a pod's shim logged
     #[command(after_help = pods::EXIT_CODES)]
@@ -59,18 +70,22 @@ enum Command {
     #[command(hide = true)]
     Manual(manual::ManualArguments),
     /// Computes the measurements that a confidential guest's reports must show
+    #[command(after_help = EXIT_CODES)]
     Measure(measure::Arguments),
     /// Serves the node's numbers in Prometheus' text format
+    #[command(after_help = EXIT_CODES)]
     Metrics(metrics::Arguments),
     /// Lists the pods of this node
     #[command(after_help = pods::EXIT_CODES)]
     Ps(ps::Arguments),
     /// Takes nacre off a node whose root is mounted somewhere, unless pods of it run
+    #[command(after_help = EXIT_CODES)]
     Uninstall(install::Node),
     /// Gets an attestation report from a pod's guest
     #[command(after_help = pods::EXIT_CODES)]
     Report(report::Arguments),
     /// Makes the keys of the simulated platform, which is not confidential
+    #[command(after_help = EXIT_CODES)]
     Keys(keys::Arguments),
     /// Checks a guest's attestation report and explains each step
     #[command(after_help = verify::EXIT_CODES)]

@@ -54,7 +54,7 @@ pub fn manual(arguments: &ManualArguments, command: clap::Command) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
     use crate::Arguments;
@@ -65,17 +65,29 @@ mod tests {
     }
 
     #[test]
-    fn every_subcommand_has_a_page_and_is_completed() {
+    fn every_subcommand_has_a_page_with_its_exit_codes_and_is_completed() {
         let folder = tempfile::tempdir().unwrap();
         let arguments = ManualArguments { folder: folder.path().join("man1") };
         manual(&arguments, Arguments::command()).unwrap();
-        let bash = completion(&CompletionArguments { shell: Shell::Bash }, Arguments::command());
-        for name in ["ps", "inspect", "console", "logs", "metrics", "check", "install"] {
+        let complete = |shell| completion(&CompletionArguments { shell }, Arguments::command());
+        let scripts = [Shell::Bash, Shell::Zsh, Shell::Fish].map(complete);
+        let command = Arguments::command();
+        let visible: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+        assert!(visible.len() >= 15, "{visible:?}");
+        for name in visible.iter().map(|command| command.get_name()) {
             let page = fs::read_to_string(arguments.folder.join(format!("nacre-{name}.1"))).unwrap();
-            assert!(page.contains(".TH"), "{name}");
-            assert!(bash.contains(&format!("nacre__subcmd__{name}")), "{name}");
+            assert!(page.contains(".TH") && page.contains("Exit status"), "{name}");
+            assert!(scripts.iter().all(|script| script.contains(name)), "{name}");
         }
         let page = fs::read_to_string(arguments.folder.join("nacre-ps.1")).unwrap();
         assert!(page.contains("no such pod"), "exit codes are missing: {page}");
+    }
+
+    #[test]
+    fn what_the_charts_daemon_set_runs_is_understood() {
+        for mode in ["install", "uninstall"] {
+            let words = ["nacre", mode, "--host-root", "/host", "--stay", "--no-restart"];
+            Arguments::try_parse_from(words).unwrap();
+        }
     }
 }

@@ -59,6 +59,8 @@ pub enum TeePlatform {
     Snp {
         /// The opened `/dev/sev`; `None` where the host has none, which the VMM names among what else is missing.
         sev: Option<FileIndex>,
+        /// A table of certificates for the guest's reports, as the GHCB specification has it, if there is one.
+        certificates: Option<FileIndex>,
     },
     /// Intel TDX.
     Tdx {

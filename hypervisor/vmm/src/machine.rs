@@ -24,6 +24,7 @@ use crate::ports::Ports;
 use crate::private::{Asked, Awaited, PrivateMemory};
 use crate::reports::{Report, Reporter, moment};
 use crate::simulated::{AllShared, SoftwareProcessorError};
+use crate::snp::certificates::{Certificates, CertificatesError};
 use crate::snp::{self, CpuidError, SnpError};
 use crate::start::{Prepared, Ready, Source};
 use crate::tdx::{self, Identity, QuoteSource, Quotes, Service, TdxError};
@@ -69,6 +70,9 @@ pub enum MachineError {
     /// SEV-SNP.
     #[error(transparent)]
     Snp(#[from] SnpError),
+    /// The certificates for the guest's reports.
+    #[error("confidential.certificates can't be used")]
+    Certificates(#[from] CertificatesError),
     /// Intel TDX.
     #[error(transparent)]
     Tdx(#[from] TdxError),
@@ -141,16 +145,20 @@ impl Machine {
         let kvm = unsafe_kernel::kvm_from(files.take(config.kvm, "/dev/kvm")?);
         let memory = Arc::new(memory::allocate(config.memory_mib)?);
         let awaited = Arc::new(Awaited::default());
+        let mut certificates = None;
         let (kind, confidential): (_, Option<Arc<dyn SharedMemory>>) = match config.tee.as_ref() {
             None => (Kind::Ordinary, None),
             // Its memory is all shared, but its drivers see what a confidential machine's see.
             Some(TeeConfig { platform: TeePlatform::Simulated { .. }, .. }) => {
                 (Kind::Ordinary, Some(Arc::new(AllShared)))
             }
-            Some(TeeConfig { platform: TeePlatform::Snp { sev }, .. }) => {
+            Some(TeeConfig { platform: TeePlatform::Snp { sev, certificates: file }, .. }) => {
                 let sev = sev.map(|sev| files.take_file(sev, "/dev/sev")).transpose()?;
                 snp::check_host(&kvm, sev.as_ref())?;
-                (Kind::Snp(sev), Some(awaited.clone()))
+                let file = file.map(|file| files.take_file(file, "the certificates")).transpose()?;
+                let new = |file| Certificates::new(file, Arc::clone(&memory), awaited.clone(), log.clone());
+                certificates = file.map(new).transpose()?.map(Arc::new);
+                (Kind::Snp(sev, certificates.clone()), Some(awaited.clone()))
             }
             Some(TeeConfig { platform: TeePlatform::Tdx { quotes }, host_data, .. }) => {
                 tdx::check_host(&kvm)?;
@@ -195,7 +203,7 @@ impl Machine {
         let console_stopper = start_devices("devices", devices.other_workers, reporter)?;
         let ports = Arc::new(Ports::new(reporter.clone(), stage0).with_module(module));
         let conversions = private.as_ref().map(|private| Arc::new(Asked::new(Arc::clone(private))));
-        let exits = Exits { ports, bus, conversions, requests: requests.map(Arc::new) };
+        let exits = Exits { ports, bus, conversions, requests: requests.map(Arc::new), certificates };
         let helpers = cpus.len().saturating_sub(1);
         for (vcpu, id) in cpus.into_iter().zip(0..) {
             let prefault = shares(private.as_deref(), id, helpers);

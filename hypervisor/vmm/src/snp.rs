@@ -5,6 +5,7 @@
 //!
 //! Structures and their rules: Linux, `Documentation/virt/kvm/x86/amd-memory-encryption.rst`.
 
+pub mod certificates;
 mod cpuid_page;
 mod kernel;
 mod kvm;
@@ -65,6 +66,19 @@ impl<K: Kernel> Launch<K, Initialised> {
         let init = kvm_sev_init { ghcb_version: GHCB_VERSION, ..Default::default() };
         kernel.sev(Command::Init2(&init)).map_err(SnpError::init)?;
         Ok(Self { kernel, state: Initialised })
+    }
+
+    /// Has the kernel ask us for the certificates that go with the guest's reports; `false` if it never asks anybody, as
+    /// kernels before it knew this don't.
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason.
+    pub fn hand_over_certificates(&self) -> Result<bool, SnpError> {
+        match self.kernel.sev(Command::EnableCertificates) {
+            Ok(()) => Ok(true),
+            Err(SevError { errno: Errno::EINVAL, .. }) => Ok(false),
+            Err(error) => Err(SnpError::init(error)),
+        }
     }
 
     /// Gives it memory. All of it is private: the guest then needs to convert only what it shares.

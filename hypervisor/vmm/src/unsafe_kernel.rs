@@ -9,6 +9,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::errno::Errno;
 use vm_memory::MmapRegion;
 
+use crate::snp::certificates::Asked;
 use crate::unsafe_mapping::Mapping;
 
 /// Takes an opened `/dev/kvm` over.
@@ -97,6 +98,15 @@ pub fn internal_suberror(vcpu: &mut VcpuFd) -> u32 {
     // SAFETY: the caller has just seen KVM_EXIT_INTERNAL_ERROR, for which KVM filled this member of the union;
     // every bit pattern is a valid u32.
     unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal.suberror }
+}
+
+/// Serves a request for certificates: `serve` reads it and writes its results into it.
+pub fn serve_certificates<T>(vcpu: &mut VcpuFd, serve: impl FnOnce(&mut Asked) -> T) -> T {
+    let union = &raw mut vcpu.get_kvm_run().__bindgen_anon_1;
+    // SAFETY: the caller has just seen KVM_EXIT_SNP_REQ_CERTS, for which KVM filled this member of the union. The union has
+    // 256 bytes, is aligned for 64-bit words, and every bit pattern is an `Asked`. Nothing else refers to the page while
+    // the CPU, mutably borrowed, does not run.
+    serve(unsafe { &mut *union.cast::<Asked>() })
 }
 
 /// Asks for a SIGKILL when the thread that started this process ends.

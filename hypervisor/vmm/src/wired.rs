@@ -14,9 +14,10 @@ use crate::irqchip::{self, IoApic};
 use crate::machine::MachineError;
 use crate::measured::{MeasuredError, Placed};
 use crate::memory::GuestMemory;
-use crate::private::{Region, WithCpus};
+use crate::private::{Initialised, Region, WithCpus};
 use crate::reports::Reporter;
-use crate::snp::{self, KvmKernel, Launch};
+use crate::snp::certificates::Certificates;
+use crate::snp::{self, KvmKernel, Launch, SnpError};
 use crate::tdx::{self, Identity, Quotes};
 use crate::unsafe_mapping::Mapping;
 use crate::{layout, unsafe_kernel};
@@ -28,8 +29,8 @@ const KVM_API_VERSION: i32 = 12;
 pub(crate) enum Kind {
     /// Memory that the host can read.
     Ordinary,
-    /// An SEV-SNP guest; the descriptor is the security processor's device.
-    Snp(Option<File>),
+    /// An SEV-SNP guest: the security processor's device, and certificates for reports.
+    Snp(Option<File>, Option<Arc<Certificates>>),
     /// A trust domain of Intel TDX: what is said of it, and who makes its quotes.
     Tdx(Identity, Arc<Quotes>),
 }
@@ -82,7 +83,16 @@ impl Wired {
         let interrupts = |vm: &Arc<VmFd>| add_interrupts(vm, irqchip, reporter);
         match kind {
             Kind::Ordinary => Self::ordinary(kvm, memory, devices, vcpus, interrupts),
-            Kind::Snp(sev) => Self::snp(kvm, sev, memory, devices, vcpus, interrupts),
+            Kind::Snp(sev, certificates) => {
+                let begin = |launch: &Launch<KvmKernel, Initialised>| match certificates {
+                    Some(certificates) if !launch.hand_over_certificates()? => {
+                        certificates.not_asked_for();
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                };
+                Self::snp(kvm, sev, begin, memory, devices, vcpus, interrupts)
+            }
             Kind::Tdx(identity, quotes) => {
                 Self::tdx(kvm, &identity, quotes, memory, devices, vcpus, reporter)
             }
@@ -111,6 +121,7 @@ impl Wired {
     fn snp(
         kvm: &Kvm,
         sev: Option<File>,
+        begin: impl FnOnce(&Launch<KvmKernel, Initialised>) -> Result<(), SnpError>,
         memory: &GuestMemory,
         devices: &mut Devices,
         vcpus: u8,
@@ -120,6 +131,7 @@ impl Wired {
         let model = CpuModel::of_host(kvm, vcpus)?.for_snp();
         let kernel = Arc::new(KvmKernel::new(Arc::clone(&vm), sev, model));
         let launch = Launch::begin(kernel)?;
+        begin(&launch)?;
         let ioapic = interrupts(&vm)?;
         let (image, regions) = two_sided(memory)?;
         let launch = launch.add_memory(&regions)?;

@@ -236,6 +236,28 @@ fn structures_and_numbers_are_those_of_the_kernels_headers() {
     compare(&expected, "6.11", "KVM_SEV_SNP_LAUNCH_FINISH");
 }
 
+/// What came with Linux 6.19 and is not in the bindings.
+fn expected_of_certificates() -> BTreeMap<String, u64> {
+    use nacre_vmm::snp::certificates::{Asked, ENABLE, EXIT};
+    let asked = "struct kvm_exit_snp_req_certs";
+    let place = "offsetof(struct kvm_run, snp_req_certs) - offsetof(struct kvm_run, tdx)";
+    let layouts = [
+        (format!("sizeof({asked})"), size_of::<Asked>()),
+        (format!("offsetof({asked}, gpa)"), offset_of!(Asked, gpa)),
+        (format!("offsetof({asked}, npages)"), offset_of!(Asked, npages)),
+        (format!("offsetof({asked}, ret)"), offset_of!(Asked, ret)),
+        (place.to_owned(), 0),
+    ];
+    let numbers = [("KVM_EXIT_SNP_REQ_CERTS", EXIT), ("KVM_SEV_SNP_ENABLE_REQ_CERTS", ENABLE)];
+    let layouts = layouts.into_iter().map(|(name, value)| (name, value as u64));
+    layouts.chain(numbers.map(|(name, value)| (name.to_owned(), u64::from(value)))).collect()
+}
+
+#[test]
+fn those_of_certificates_are_those_of_newer_headers() {
+    compare(&expected_of_certificates(), "6.19", "KVM_SEV_SNP_ENABLE_REQ_CERTS");
+}
+
 #[test]
 fn those_of_tdx_are_those_of_newer_headers() {
     compare(&expected_of_tdx(), "6.16", "KVM_TDX_GET_CPUID");

@@ -8,6 +8,7 @@ use nacre_control::StopReason;
 use crate::devices::MmioBus;
 use crate::ports::Ports;
 use crate::private::{Asked, Hypercall};
+use crate::snp::certificates::Certificates;
 use crate::{snp, tdx, unsafe_kernel, unsafe_tdx};
 
 /// `KVM_SYSTEM_EVENT_*`
@@ -26,6 +27,8 @@ pub struct Exits {
     pub conversions: Option<Arc<Asked>>,
     /// What only a trust domain asks for.
     pub requests: Option<Arc<tdx::Requests>>,
+    /// What goes with an SEV-SNP guest's reports.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// Runs the CPU, whose number is `id`, until something ends the machine.
@@ -38,7 +41,7 @@ pub fn run(mut vcpu: VcpuFd, id: u8, exits: &Exits) -> StopReason {
 }
 
 fn step(vcpu: &mut VcpuFd, id: u8, exits: &Exits) -> Option<StopReason> {
-    let Exits { ports, bus, conversions, requests } = exits;
+    let Exits { ports, bus, conversions, requests, certificates } = exits;
     let exit = match vcpu.run() {
         Ok(exit) => exit,
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return None,
@@ -86,11 +89,32 @@ fn step(vcpu: &mut VcpuFd, id: u8, exits: &Exits) -> Option<StopReason> {
                 ));
             }
         },
+        VcpuExit::Unsupported(snp::certificates::EXIT) => match certificates {
+            Some(certificates) => return hand_over(vcpu, certificates),
+            None => {
+                return Some(StopReason::Failed("a request for certificates, which nobody enabled".into()));
+            }
+        },
         // An interrupt called a level, which the IOAPIC does not make.
         VcpuExit::IoapicEoi(_) => {}
         other => return Some(StopReason::Failed(format!("unexpected exit from the guest: {other:?}"))),
     }
     None
+}
+
+/// Answers a request for certificates, and has KVM make the report before they may change.
+fn hand_over(vcpu: &mut VcpuFd, certificates: &Certificates) -> Option<StopReason> {
+    let unchanged = unsafe_kernel::serve_certificates(vcpu, |asked| certificates.serve(asked));
+    // KVM ends what it has begun, and comes back before it enters the guest.
+    vcpu.set_kvm_immediate_exit(1);
+    let ended = vcpu.run().map(drop);
+    vcpu.set_kvm_immediate_exit(0);
+    drop(unchanged);
+    match ended {
+        Ok(()) => None,
+        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => None,
+        Err(error) => Some(StopReason::Failed(failed_run(error, false))),
+    }
 }
 
 fn failed_run(error: kvm_ioctls::Error, trust_domain: bool) -> String {

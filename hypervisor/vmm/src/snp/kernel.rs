@@ -43,6 +43,8 @@ pub trait Kernel {
 pub enum Command<'a> {
     /// `KVM_SEV_INIT2`
     Init2(&'a kvm_sev_init),
+    /// `KVM_SEV_SNP_ENABLE_REQ_CERTS`, which has no structure.
+    EnableCertificates,
     /// `KVM_SEV_SNP_LAUNCH_START`
     LaunchStart(&'a kvm_sev_snp_launch_start),
     /// `KVM_SEV_SNP_LAUNCH_UPDATE`. KVM moves start and length on.

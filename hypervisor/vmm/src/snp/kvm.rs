@@ -8,6 +8,7 @@ use kvm_bindings::{KVM_X86_SNP_VM, kvm_sev_cmd};
 use kvm_ioctls::{VcpuFd, VmFd};
 use nacre_launch::CpuState;
 
+use super::certificates::ENABLE;
 use super::kernel::{Command, Kernel, SevError};
 use super::refusal::{Missing, SnpError};
 use crate::cpu::{self, CpuError, CpuModel};
@@ -53,9 +54,13 @@ impl Kvm {
     }
 
     fn encrypt<T>(&self, id: u32, data: &mut T) -> Result<(), SevError> {
+        self.command(id, std::ptr::from_mut(data) as u64)
+    }
+
+    /// A command whose structure, if it has one, is at the address `data`.
+    fn command(&self, id: u32, data: u64) -> Result<(), SevError> {
         let sev_fd = self.sev.as_ref().map_or(-1, AsRawFd::as_raw_fd).cast_unsigned();
-        let mut command =
-            kvm_sev_cmd { id, data: std::ptr::from_mut(data) as u64, error: 0, sev_fd, ..Default::default() };
+        let mut command = kvm_sev_cmd { id, data, error: 0, sev_fd, ..Default::default() };
         match self.memory.0.encrypt_op_sev(&mut command) {
             Ok(()) => Ok(()),
             Err(error) => Err(SevError { errno: errno(error), firmware: command.error }),
@@ -79,6 +84,7 @@ impl Kernel for Kvm {
         // KVM writes to the structure of the third only; the others are copied so that it could.
         match command {
             Command::Init2(data) => self.encrypt(INIT2, &mut { *data }),
+            Command::EnableCertificates => self.command(ENABLE, 0),
             Command::LaunchStart(data) => self.encrypt(START, &mut { *data }),
             Command::LaunchUpdate(data) => self.encrypt(UPDATE, data),
             Command::LaunchFinish(data) => self.encrypt(FINISH, &mut { *data }),

@@ -27,6 +27,8 @@ pub struct Wishes {
     pub lacks: Option<Capability>,
     /// All ASIDs are taken.
     pub no_asid: bool,
+    /// A kernel that does not know the command for certificates.
+    pub no_certificates: bool,
     /// How many pages a call takes; zero for all.
     pub batch: usize,
     /// Failures of the next LAUNCH_UPDATE calls, before they do anything.
@@ -48,6 +50,7 @@ pub struct Finished {
 #[derive(Debug, Default)]
 struct State {
     initialised: bool,
+    asks_for_certificates: bool,
     cpus: Vec<Option<CpuState>>,
     policy: Option<u64>,
     digest: Option<LaunchDigest>,
@@ -80,6 +83,11 @@ impl Model {
 
     pub fn finished(&self) -> Option<Finished> {
         self.state.lock().unwrap().finished.clone()
+    }
+
+    /// Whether it asks for certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.state.lock().unwrap().asks_for_certificates
     }
 
     /// How many LAUNCH_UPDATE calls came.
@@ -121,6 +129,13 @@ impl Kernel for Model {
                     return Err(kernel(Errno::EBUSY));
                 }
                 state.initialised = true;
+                Ok(())
+            }
+            Command::EnableCertificates => {
+                if wishes.no_certificates || !state.initialised || !state.cpus.is_empty() {
+                    return Err(kernel(Errno::EINVAL));
+                }
+                state.asks_for_certificates = true;
                 Ok(())
             }
             Command::LaunchStart(start) => {

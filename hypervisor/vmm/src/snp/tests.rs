@@ -124,6 +124,16 @@ fn a_policy_that_kvm_does_not_take_is_named() {
     assert!(text.starts_with("policy 0x120000 was refused: "), "{text}");
 }
 
+#[rstest]
+#[case::knows(false)]
+#[case::does_not(true)]
+fn a_kernel_is_told_to_ask_for_certificates_if_it_knows_how(#[case] no_certificates: bool) {
+    let model = Arc::new(Model::new(Wishes { no_certificates, ..Wishes::default() }));
+    let launch = Launch::begin(Arc::clone(&model)).unwrap();
+    assert_eq!(launch.hand_over_certificates().unwrap(), !no_certificates);
+    assert_eq!(model.asks_for_certificates(), !no_certificates);
+}
+
 #[test]
 fn an_id_block_reaches_the_firmware_whole() {
     let plan = plan(2);

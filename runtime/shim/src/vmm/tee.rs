@@ -36,8 +36,8 @@ pub struct Tee {
 enum Platform {
     /// With a key for reports, if there is one.
     Simulated(SimulatedTee, Option<File>),
-    /// Without a device the VMM says what else is missing.
-    Snp(Option<File>),
+    /// The device, without which the VMM says what else is missing, and certificates for reports.
+    Snp(Option<File>, Option<File>),
     /// Who makes quotes; without anybody there are none.
     Tdx(Option<Quotes>),
 }
@@ -84,7 +84,11 @@ impl Tee {
             values::Tee::None => return Ok(None),
             values::Tee::Simulated => simulated(&configuration.confidential)?,
             values::Tee::Snp => {
-                Platform::Snp(OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok())
+                let certificates = configuration.confidential.certificates.get();
+                Platform::Snp(
+                    OpenOptions::new().read(true).write(true).open(SEV_DEVICE).ok(),
+                    certificates.map(|path| open("the table of certificates", path)).transpose()?,
+                )
             }
             values::Tee::Tdx => Platform::Tdx(Quotes::new(&configuration.confidential.quote_service)),
         };
@@ -123,7 +127,10 @@ impl Tee {
                 Platform::Simulated(tee, key) => {
                     TeePlatform::Simulated { tee: *tee, key: key.as_ref().map(|key| add(key.as_fd())) }
                 }
-                Platform::Snp(sev) => TeePlatform::Snp { sev: sev.as_ref().map(|sev| add(sev.as_fd())) },
+                Platform::Snp(sev, certificates) => TeePlatform::Snp {
+                    sev: sev.as_ref().map(|sev| add(sev.as_fd())),
+                    certificates: certificates.as_ref().map(|file| add(file.as_fd())),
+                },
                 Platform::Tdx(quotes) => {
                     TeePlatform::Tdx { quotes: quotes.as_ref().map(|quotes| quotes.config(add)) }
                 }

@@ -85,6 +85,7 @@ impl Machine {
             bus: Arc::new(MmioBus::default()),
             conversions: Some(Arc::new(Asked::new(Arc::clone(&self.memory)))),
             requests: None,
+            certificates: None,
         };
         if self.cpus.is_empty() {
             return Err("there is no CPU".to_owned());

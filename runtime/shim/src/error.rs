@@ -28,6 +28,9 @@ pub enum TaskError {
         /// The process.
         exec: String,
     },
+    /// Nobody waits for the container any more.
+    #[error("containerd gave up waiting for container {0}, which is undone")]
+    Abandoned(String),
     /// The name is taken.
     #[error("{what} {id} exists already")]
     Exists {
@@ -109,6 +112,7 @@ impl TaskError {
                 Code::FAILED_PRECONDITION
             }
             Self::BadId(_) | Self::BadPayload(..) | Self::BadBundle { .. } => Code::INVALID_ARGUMENT,
+            Self::Abandoned(_) => Code::DEADLINE_EXCEEDED,
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::Spec(error) => error.code(),
             Self::Volume(error) => error.code(),

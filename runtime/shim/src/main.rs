@@ -10,6 +10,7 @@
 
 mod agent;
 mod annotations;
+mod caller;
 mod cleanup;
 mod container;
 mod error;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nacre_configuration::Configuration;
 use slog::{Logger, debug};
-use tokio::sync::watch as signal;
+use tokio::sync::{RwLock, watch as signal};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use create::NewContainer;
@@ -57,6 +57,8 @@ pub struct Pod {
     tasks: Mutex<JoinSet<()>>,
     /// Where operators ask.
     desk: Desk,
+    /// Held by each container that is being made; guards nothing but their end.
+    making: RwLock<()>,
     end: signal::Sender<bool>,
 }
 
@@ -85,6 +87,7 @@ impl Pod {
             timeline: Mutex::default(),
             tasks: Mutex::default(),
             desk: Desk::default(),
+            making: RwLock::default(),
             end: signal::Sender::new(false),
         }
     }
@@ -118,6 +121,14 @@ impl Pod {
     /// Returns when the shim is to end.
     pub async fn ended(&self) {
         let _ = self.end.subscribe().wait_for(|end| *end).await;
+    }
+
+    /// Ends the pod with the shim: also the VM of a container that is still being made.
+    pub async fn end(&self) {
+        // What a container in the making waits for fails then, and it undoes what it has.
+        self.tear_down().await;
+        let _made = self.making.write().await;
+        self.tear_down().await;
     }
 
     /// Ends the VM, announces what ended with it, and leaves nothing on the host.

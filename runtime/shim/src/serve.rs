@@ -131,7 +131,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     }
     // From here on containerd finds no shim behind this name.
     let _ = std::fs::remove_file(&socket);
-    pod.tear_down().await;
+    pod.end().await;
     events.flush(LAST_EVENTS).await;
     let _ = server.shutdown().await;
     forwarding.abort();

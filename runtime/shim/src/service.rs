@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use slog::{Logger, debug};
 use ttrpc::Result;
 
+use crate::caller::Caller;
 use crate::error::{TaskError, chain};
 use crate::id::Id;
 use crate::pod::{NewContainer, Pod};
@@ -71,9 +72,13 @@ impl Task for Service {
                 stderr: request.stderr,
                 terminal: request.terminal,
             };
-            let new =
-                NewContainer { id: Id::new(&id)?, bundle: request.bundle, rootfs: request.rootfs, paths };
-            self.pod.create(new).await
+            let (id, bundle, rootfs) = (Id::new(&id)?, request.bundle, request.rootfs);
+            let (_waiting, caller) = Caller::new();
+            let new = NewContainer { id, bundle, rootfs, paths, caller };
+            match tokio::spawn(self.pod.clone().create_for_caller(new)).await {
+                Ok(made) => made,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
         };
         let pid = self.answer("create", &id, create.await)?;
         Ok(api::CreateTaskResponse { pid, ..Default::default() })

@@ -29,6 +29,7 @@ use ttrpc::error::get_rpc_status;
 
 use crate::agent::Agent;
 use crate::annotations::Role;
+use crate::caller::Caller;
 use crate::events::{Publisher, Waiting};
 use crate::id::Id;
 use crate::machine::Machine;
@@ -324,7 +325,8 @@ impl World {
             &Volumes::new(Logger::root(Discard, o!())),
         )
         .unwrap();
-        let new = NewContainer { id, bundle: "/bundle".into(), rootfs: Vec::new(), paths };
+        let (_waiting, caller) = Caller::new();
+        let new = NewContainer { id, bundle: "/bundle".into(), rootfs: Vec::new(), paths, caller };
         let machine = self.pod.running_machine();
         let made = self.pod.make(&machine, &new, &Role::Lone, prepared, &[], false).await.unwrap();
         self.pod.enter(new, made).unwrap();

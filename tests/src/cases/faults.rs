@@ -8,7 +8,8 @@ use super::Test;
 use crate::context::Context;
 use crate::disturbance::{self, SMALL};
 use crate::failure::{Failure, Outcome, check, contains};
-use crate::wait::SECONDS;
+use crate::launch::BUSYBOX;
+use crate::wait::{SECONDS, eventually};
 
 pub const TESTS: &[Test] = &[
     fault("no-guest-kernel", "the guest kernel's file is missing", no_kernel),
@@ -17,6 +18,7 @@ pub const TESTS: &[Test] = &[
     fault("corrupt-initrd", "the initrd's content is garbage", corrupt_initrd),
     fault("guest-kernel-panic", "the guest kernel panics", kernel_panic),
     fault("silent-agent", "the agent never comes up", silent_agent),
+    fault("given-up", "containerd gives up waiting for a container that is being made", given_up),
     fault("no-vmm", "the VMM's program is missing", no_vmm),
     fault("no-kvm", "/dev/kvm is missing", no_kvm),
     fault("forbidden-kvm", "/dev/kvm may not be opened", forbidden_kvm),
@@ -71,6 +73,21 @@ fn silent_agent(context: &Context) -> Outcome {
     let text = "[guest]\nkernel_parameters = \"agent.announce=0\"\n[timeouts]\nstart_seconds = 12\n";
     let _fault = disturbance::configuration(text)?;
     refused(context, &["agent", "12"])
+}
+
+fn given_up(context: &Context) -> Outcome {
+    let text = "[guest]\nkernel_parameters = \"agent.announce=0\"\n[timeouts]\nstart_seconds = 120\n";
+    let _fault = disturbance::configuration(text)?;
+    let id = context.id("a");
+    let runtime = context.options.runtime.as_str();
+    let words = ["--timeout", "8s", "run", "--rm", "--runtime", runtime, BUSYBOX, &id, "true"];
+    let refused = context.run_ctr(&words)?.failed()?;
+    check(refused.took < SECONDS, || format!("it took {} s", refused.took.as_secs()))?;
+    // ctr is out of time for cleaning up, too.
+    for words in [["snapshot", "rm"], ["container", "rm"]] {
+        context.run_ctr(&[words[0], words[1], &id])?;
+    }
+    eventually(SECONDS, || context.gone(&id))
 }
 
 fn no_vmm(context: &Context) -> Outcome {

@@ -11,6 +11,7 @@ use slog::info;
 use super::attach::Attached;
 use super::{Pod, lock};
 use crate::annotations::Role;
+use crate::caller::Caller;
 use crate::container::Container;
 use crate::error::TaskError;
 use crate::events::{TaskCreate, TaskIO};
@@ -36,6 +37,8 @@ pub struct NewContainer {
     pub rootfs: Vec<Mount>,
     /// Its streams.
     pub paths: Paths,
+    /// Who asks for it.
+    pub caller: Caller,
 }
 
 /// A name that is taken while its container is made; given back if that fails.
@@ -54,6 +57,26 @@ impl Drop for Reservation<'_> {
 }
 
 impl Pod {
+    /// Makes a container as [`Pod::create`] does, and undoes it if nobody waits for it any more. A pod that is empty then ends
+    /// its shim: containerd has given that up, too.
+    ///
+    /// # Errors
+    /// Whatever was in the way. Nothing is left then.
+    pub async fn create_for_caller(self: Arc<Self>, new: NewContainer) -> Result<u32, TaskError> {
+        let (id, caller) = (new.id.to_string(), new.caller.clone());
+        let _making = self.making.read().await;
+        let made = self.create(new).await;
+        if !caller.is_gone() {
+            return made;
+        }
+        info!(self.log, "nobody waits for the container any more"; "container" => &id);
+        if made.is_ok() {
+            self.delete(&id, "").await?;
+        }
+        self.shut_down(false);
+        Err(TaskError::Abandoned(id))
+    }
+
     /// Makes a container, for a sandbox with its VM; the result is what containerd takes for its process number.
     ///
     /// # Errors
@@ -140,7 +163,7 @@ impl Pod {
     ) -> Result<Container, TaskError> {
         // What can't be honoured is refused before anything is started.
         let prepared = spec::prepare(spec.clone(), &new.id, role, std::process::id(), &self.volumes)?;
-        let (machine, sectors, read_only) = self.boot(Some(new), &spec, role, t0).await?;
+        let (machine, sectors, read_only) = self.boot(Some(new), &new.caller, &spec, role, t0).await?;
         match self.make(&machine, new, role, prepared, &sectors, read_only).await {
             Ok(container) => {
                 self.adopt(machine);
@@ -164,7 +187,7 @@ impl Pod {
         spec::check_sandbox(&spec)?;
         let sysctls = spec.linux().as_ref().and_then(|linux| linux.sysctl().clone());
         *lock(&self.sysctls) = sysctls.unwrap_or_default();
-        let (machine, _, _) = self.boot(None, &spec, role, t0).await?;
+        let (machine, _, _) = self.boot(None, &new.caller, &spec, role, t0).await?;
         self.adopt(machine);
         let init = Arc::new(Process::new(new.id.as_str(), "", new.paths.clone()));
         Ok(Container::new(new.id.clone(), new.bundle.clone(), role.clone(), init))
@@ -174,6 +197,7 @@ impl Pod {
     async fn boot(
         self: &Arc<Self>,
         new: Option<&NewContainer>,
+        caller: &Caller,
         spec: &Spec,
         role: &Role,
         t0: u64,
@@ -206,7 +230,8 @@ impl Pod {
         };
         let start = configuration.timeouts.start_seconds.duration();
         let stream = agent.wait(vmm, configuration.guest.announces, start);
-        let ((sectors, read_only), stream) = match tokio::try_join!(grown, stream) {
+        let both = async { tokio::try_join!(grown, stream) };
+        let ((sectors, read_only), stream) = match self.unless_abandoned(caller, both).await {
             Ok(both) => both,
             Err(error) => {
                 self.desk.close();
@@ -216,13 +241,27 @@ impl Pod {
         };
         timeline.reach(10);
         let machine = Arc::new(launched.ready(stream, configuration));
-        match machine.create_sandbox(&self.sandbox, role, spec).await {
+        let created = machine.create_sandbox(&self.sandbox, role, spec);
+        match self.unless_abandoned(caller, created).await {
             Ok(()) => Ok((machine, sectors, read_only)),
             Err(error) => {
                 self.desk.close();
                 machine.end().await;
                 Err(error)
             }
+        }
+    }
+
+    /// Work for a caller, given up when that is gone or the shim is to end.
+    async fn unless_abandoned<T>(
+        &self,
+        caller: &Caller,
+        work: impl Future<Output = Result<T, TaskError>>,
+    ) -> Result<T, TaskError> {
+        tokio::select! {
+            done = work => done,
+            () = caller.gone() => Err(TaskError::Abandoned(self.sandbox.to_string())),
+            () = self.ended() => Err(TaskError::Abandoned(self.sandbox.to_string())),
         }
     }
 

@@ -113,7 +113,7 @@ section! {
         /// The authentication of the ID block, 4096 bytes. Needed if there is an ID block.
         id_auth: OptionalPath = OptionalPath::default(),
         /// Certificates that the host hands to SEV-SNP guests with their reports, in one file with the table of AMD's GHCB
-        /// specification. It may be replaced in place by whoever has a lock (flock) on it. Kernels from 6.19 ask for it;
+        /// specification. It may be replaced in place by whoever has a lock (flock) on it. Recent kernels ask for it;
         /// elsewhere it is of no use, and a verifier gets the certificates from AMD.
         certificates: OptionalPath = OptionalPath::default(),
         /// What a "simulated" VM is measured by, and whose reports it gives: a software security processor as SEV-SNP's, or a

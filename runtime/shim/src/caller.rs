@@ -35,9 +35,36 @@ impl Caller {
     }
 }
 
+/// Work that comes to its end also when nobody waits for its result any more.
+pub async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        // Nothing aborts it: it panicked.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_goes_on_when_nobody_waits() {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let (go, signal) = tokio::sync::oneshot::channel::<()>();
+        let work = to_its_end(async move {
+            signal.await.unwrap();
+            done.send(()).unwrap();
+        });
+        // Polled once, and dropped.
+        tokio::select! {
+            biased;
+            () = work => panic!("it ended by itself"),
+            () = tokio::task::yield_now() => {}
+        }
+        go.send(()).unwrap();
+        wait.await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_caller_is_gone_when_the_waiting_is_dropped() {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use slog::{Logger, debug};
 use ttrpc::Result;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, to_its_end};
 use crate::error::{TaskError, chain};
 use crate::id::Id;
 use crate::pod::{NewContainer, Pod};
@@ -75,10 +75,7 @@ impl Task for Service {
             let (id, bundle, rootfs) = (Id::new(&id)?, request.bundle, request.rootfs);
             let (_waiting, caller) = Caller::new();
             let new = NewContainer { id, bundle, rootfs, paths, caller };
-            match tokio::spawn(self.pod.clone().create_for_caller(new)).await {
-                Ok(made) => made,
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            }
+            to_its_end(self.pod.clone().create_for_caller(new)).await
         };
         let pid = self.answer("create", &id, create.await)?;
         Ok(api::CreateTaskResponse { pid, ..Default::default() })
@@ -90,8 +87,9 @@ impl Task for Service {
     }
 
     async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> Result<api::DeleteResponse> {
-        let deleted = self.pod.delete(&request.id, &request.exec_id).await;
-        let (pid, exit) = self.answer("delete", &request.id, deleted)?;
+        let (pod, id) = (self.pod.clone(), request.id.clone());
+        let deleted = to_its_end(async move { pod.delete(&request.id, &request.exec_id).await }).await;
+        let (pid, exit) = self.answer("delete", &id, deleted)?;
         let exited_at = Some(exit.timestamp()).into();
         Ok(api::DeleteResponse { pid, exit_status: exit.status, exited_at, ..Default::default() })
     }

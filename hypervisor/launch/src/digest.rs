@@ -91,6 +91,8 @@ impl fmt::Display for Measurement {
 }
 
 #[cfg(test)]
+mod firmware_tests;
+#[cfg(test)]
 pub(crate) mod test_vectors;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! MRTD of a whole firmware image, as td-shim's own tool computed it: thousands of pages, some added and not measured.
+//! MRTDs of whole firmware images, as td-shim's own tool computed them: thousands of pages, some added and not measured.
 //!
-//! The image is Intel's, from the tests of the crate `tdx` 0.1.2, which cargo fetches. Where that is not possible, the test
-//! says so by its name.
+//! One image is Intel's, from the tests of the crate `tdx` 0.1.2, which cargo fetches; two are Debian's, which `cargo xtask
+//! test` fetches. Where that is not possible, the test says so by its name.
 
 #[path = "foreign/report.rs"]
 mod report;
@@ -16,32 +16,63 @@ use sha2::{Digest, Sha256};
 
 const CRATE: &str = "tdx";
 const VERSION: &str = "0.1.2";
-const IMAGE: &str = "tests/data/OVMF.inteltdx.fd";
-const IMAGE_SHA256: &str = "11fe83527f079a4d8e25bca4fe66ea0bfd0cc4bda7ed462bf1d9f6fa6d181244";
-/// In upstream KVM's order: a page is extended by its content before the next one is added.
-const MRTD: &str =
-    "88c63708f207ab01a46b4d9424ea92ab11f8826be30d208afbb58f174f2a19cdcfafb2b12a6a2c98be0740b808894d55";
+
+/// A firmware image.
+struct Image {
+    /// Its file in the folder that it comes in.
+    file: &'static str,
+    sha256: &'static str,
+    /// In upstream KVM's order: a page is extended by its content before the next one is added.
+    mrtd: &'static str,
+}
+
+const INTELS: Image = Image {
+    file: "tests/data/OVMF.inteltdx.fd",
+    sha256: "11fe83527f079a4d8e25bca4fe66ea0bfd0cc4bda7ed462bf1d9f6fa6d181244",
+    mrtd: "88c63708f207ab01a46b4d9424ea92ab11f8826be30d208afbb58f174f2a19cdcfafb2b12a6a2c98be0740b808894d55",
+};
+const DEBIANS: Image = Image {
+    file: "OVMF.inteltdx.ms.fd",
+    sha256: "a265075b4147a096109e501e76196df1ec8a18659c26f7401492c597ec88f312",
+    mrtd: "a7a1f751abc454f9cbab198ca8d2edb2821935df525c74182b5e776cb0929e8c59aefecce725b0d08a5e9d3d3183bd08",
+};
+/// Made for SEV, with the metadata that TDX wants, too.
+const DEBIANS_FOR_SEV: Image = Image {
+    file: "OVMF.amdsev.fd",
+    sha256: "3e4fd0b3fe3b2dbe481c3d9e99418a034174f26cbe1f55aa212b0f18c12d2d6f",
+    mrtd: "5f77220a7135b2be2087c3555b897a1c56ca84516fafc622a33fa498a46305a12597a18bb57bc50f714ffab9fe6f004d",
+};
 
 fn main() -> ExitCode {
     let mut report = Report::from_arguments();
-    report.test("measures_a_whole_firmware_as_td_shims_tool_does", || match image() {
-        Ok(image) => measured(&image).map_or_else(Outcome::Failed, |()| Outcome::Passed),
-        Err(reason) => Outcome::Ignored(reason),
-    });
+    report.test("measures_a_whole_firmware_as_td_shims_tool_does", || judge(&INTELS, package()));
+    report.test("measures_debians_firmware_as_td_shims_tool_does", || judge(&DEBIANS, debians()));
+    report.test("measures_a_firmware_for_sev_as_td_shims_tool_does", || judge(&DEBIANS_FOR_SEV, debians()));
     report.finish()
 }
 
-fn measured(image: &[u8]) -> Result<(), String> {
-    let found = mrtd(image).ok_or("the image has no metadata")?;
-    if found == MRTD { Ok(()) } else { Err(format!("{found}, td-shim's tool says {MRTD}")) }
+fn judge(image: &Image, folder: Result<PathBuf, String>) -> Outcome {
+    match folder.and_then(|folder| read(image, &folder)) {
+        Ok(bytes) => match mrtd(&bytes) {
+            Some(found) if found == image.mrtd => Outcome::Passed,
+            found => Outcome::Failed(format!("{found:?}, td-shim's tool says {}", image.mrtd)),
+        },
+        Err(reason) => Outcome::Ignored(reason),
+    }
 }
 
-/// The image, or why it can't be had.
-fn image() -> Result<Vec<u8>, String> {
-    let path = package()?.join(IMAGE);
-    let image = fs::read(&path).map_err(|error| format!("{CRATE} {VERSION} has no {IMAGE}: {error}"))?;
-    let sha256: String = Sha256::digest(&image).iter().map(|byte| format!("{byte:02x}")).collect();
-    if sha256 == IMAGE_SHA256 { Ok(image) } else { Err(format!("{IMAGE} is another one: {sha256}")) }
+/// The image's bytes, or why they can't be had.
+fn read(image: &Image, folder: &Path) -> Result<Vec<u8>, String> {
+    let path = folder.join(image.file);
+    let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if sha256 == image.sha256 { Ok(bytes) } else { Err(format!("{} is another one: {sha256}", image.file)) }
+}
+
+/// The folder with Debian's firmware.
+fn debians() -> Result<PathBuf, String> {
+    let named = std::env::var_os("NACRE_FIRMWARE").map(PathBuf::from);
+    named.ok_or_else(|| "`cargo xtask test` fetches Debian's firmware".to_owned())
 }
 
 /// Has cargo fetch the crate for a package of its own, and returns its folder.

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod cri;
+mod firmware;
 mod headers;
 mod inside;
 mod nodes;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use super::summary::{Outcome, Summary};
-use super::{headers, plans};
+use super::{firmware, headers, plans};
 use crate::cache;
 use crate::command;
 use crate::error::{self, Error};
@@ -32,6 +32,13 @@ pub fn unit_tests(summary: &mut Summary, filter: Option<&str>, note: &Note) -> R
         }
         // The test that needs them says that it did not run.
         Err(why) => eprintln!("no kernel headers: {}", error::chain(&why)),
+    }
+    match firmware::folder() {
+        Ok(folder) => {
+            test.env("NACRE_FIRMWARE", folder);
+        }
+        // So do these.
+        Err(why) => eprintln!("no firmware: {}", error::chain(&why)),
     }
     if plans::wanted(filter) {
         match plans::dump() {

@@ -1,6 +1,7 @@
 //! Pods whose machines are measured: in the simulated platform, and on hosts that have no other.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,6 +20,13 @@ pub const TESTS: &[Test] = &[
         .only_nacre()
         .alone(),
     Test::new("tee-simulated-cpus", "a measured start with two CPUs", simulated_cpus).only_nacre().alone(),
+    Test::new(
+        "tee-simulated-other-images",
+        "stage0 refuses a kernel or an initrd that is not the one that was measured",
+        simulated_other_images,
+    )
+    .only_nacre()
+    .alone(),
     Test::new(
         "tee-simulated-report",
         "a report of a simulated pod is accepted with its own root only, and not with a byte changed",
@@ -48,6 +56,9 @@ pub const TESTS: &[Test] = &[
         .alone(),
 ];
 
+/// Where the guest's files are, and the cache that remembers their hashes.
+const GUEST: &str = "/usr/share/nacre";
+const CACHE: &str = "/var/lib/nacre/layers";
 const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
 /// Whose keys sign what simulated pods report.
 const KEYS: &str = "/var/lib/nacre/simulated";
@@ -78,6 +89,30 @@ fn simulated_cpus(context: &Context) -> Outcome {
     let _configuration = disturbance::configuration("[vm]\ntee = \"simulated\"\n")?;
     let container = context.container("a").flags(&["--cpu-quota", "200000", "--cpu-period", "100000"]);
     container.script("grep -c ^processor /proc/cpuinfo").run()?.wrote("2\n").map(|_| ())
+}
+
+/// The host remembers hashes of the files, and puts them into what is measured: with one bit of them changed, the files are
+/// others than what was measured.
+fn simulated_other_images(context: &Context) -> Outcome {
+    let _configuration = disturbance::configuration("[vm]\ntee = \"simulated\"\n")?;
+    context.container("a").command(&["true"]).run()?.exited(0)?;
+    for (name, what) in [("vmlinux", "kernel"), ("initrd.img", "initrd")] {
+        let file = fs::metadata(Path::new(GUEST).join(name)).map_err(Failure::io(name))?;
+        let note = Path::new(CACHE).join(format!("sha256-{:x}-{:x}.note", file.dev(), file.ino()));
+        let planned = fs::read(&note).map_err(Failure::io(note.display().to_string()))?;
+        let mut other = planned.clone();
+        let Some(last) = other.last_mut() else {
+            return wrong(format!("no hash of the {what} is remembered"));
+        };
+        *last ^= 1;
+        let write = |bytes: &[u8]| fs::write(&note, bytes).map_err(Failure::io(note.display().to_string()));
+        write(&other)?;
+        let started = context.container(what).command(&["true"]).run();
+        write(&planned)?;
+        let said = started?.failed()?.stderr;
+        contains("standard error", &said, &format!("the {what} is not the one that was measured"))?;
+    }
+    Ok(())
 }
 
 fn simulated_report(context: &Context) -> Outcome {

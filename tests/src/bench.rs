@@ -53,11 +53,9 @@ pub fn run(measuring: &Measuring) -> Result<(), Failure> {
             let samples = start::measure(&context, subject, number)?;
             print_unless(warm_up, samples);
         }
-        for machine in microvm::MACHINES {
-            match microvm::measure(machine) {
-                Ok(sample) => print_unless(warm_up, vec![sample]),
-                Err(failure) => eprintln!("{}: {}", machine.subject, chain(&failure)),
-            }
+        match microvm::measure() {
+            Ok(sample) => print_unless(warm_up, vec![sample]),
+            Err(failure) => eprintln!("qemu-microvm: {}", chain(&failure)),
         }
     }
     for number in 0..measuring.idle_runs {

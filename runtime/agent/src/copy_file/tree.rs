@@ -169,7 +169,8 @@ mod tests {
         let data = base.path().join("map/..data");
         let reader = std::thread::spawn(move || {
             for _ in 0..2000 {
-                let Ok(folder) = fs::canonicalize(&data) else { panic!("the link was gone") };
+                let Ok(target) = fs::read_link(&data) else { panic!("the link was gone") };
+                let folder = data.with_file_name(target);
                 let (a, b) = (fs::read(folder.join("a")), fs::read(folder.join("b")));
                 // Both were there before the link led to them.
                 if let (Ok(a), Ok(b)) = (a, b) {

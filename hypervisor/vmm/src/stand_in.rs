@@ -11,8 +11,8 @@ mod kernel;
 
 pub use kernel::kernel_file;
 
-/// The plan of a guest with 64 MiB.
-pub fn plan(tee: Tee, vcpus: u32) -> LaunchPlan {
+/// The guest.
+pub fn guest(tee: Tee) -> Guest {
     let (stage0, kernel) = (vec![0x90; 0x3000], kernel_file());
     let files = GuestFiles {
         stage0: &stage0,
@@ -21,7 +21,12 @@ pub fn plan(tee: Tee, vcpus: u32) -> LaunchPlan {
         kernel_parameters: "",
         known: KnownHashes::default(),
     };
-    Guest::new(tee, &files).unwrap().plan(vcpus, 64, Policy::default()).unwrap()
+    Guest::new(tee, &files).unwrap()
+}
+
+/// Its plan with 64 MiB.
+pub fn plan(tee: Tee, vcpus: u32) -> LaunchPlan {
+    guest(tee).plan(vcpus, 64, Policy::default()).unwrap()
 }
 
 /// RAM of 64 MiB, and the place of stage0's image.

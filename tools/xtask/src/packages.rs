@@ -61,7 +61,7 @@ pub fn need_version(name: &str, least: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// apt can't.
-pub fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, Error> {
+fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, Error> {
     let suite = Suite::fetch(release, &[release])?;
     let mut download = suite.apt();
     // apt would give the download to a user of its own, who can't write here.
@@ -72,6 +72,17 @@ pub fn fetch_from(release: &str, name: &str, folder: &Path) -> Result<PathBuf, E
     files
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .ok_or_else(|| Error::Task(format!("apt fetched no package {name}")))
+}
+
+/// Fetches a package of another release and unpacks its files into `folder`/root.
+///
+/// # Errors
+/// apt or dpkg can't.
+pub fn unpack_from(release: &str, name: &str, folder: &Path) -> Result<(), Error> {
+    let package = fetch_from(release, name, folder)?;
+    let mut unpack = Command::new("dpkg-deb");
+    command::run("unpack-package", unpack.arg("--extract").arg(&package).arg(folder.join("root")))?;
+    fs::remove_file(&package).map_err(Error::file("can't remove", &package))
 }
 
 /// Fetches the source of a package of another release into `folder`, with Debian's patches applied, and returns its folder.

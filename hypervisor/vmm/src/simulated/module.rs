@@ -142,17 +142,8 @@ pub mod tests {
 
     #[test]
     fn stage0s_extensions_lead_to_the_registers_that_a_verifier_expects() {
-        use nacre_launch::{Guest, GuestFiles, KnownHashes};
         use nacre_stage0_abi::tdx::{extension, register_of};
-        let (stage0, kernel) = (vec![0x90; 0x3000], stand_in::kernel_file());
-        let files = GuestFiles {
-            stage0: &stage0,
-            kernel: &kernel,
-            initrd: b"initrd",
-            kernel_parameters: "",
-            known: KnownHashes::default(),
-        };
-        let guest = Guest::new(Tee::SimulatedTdx, &files).unwrap();
+        let guest = stand_in::guest(Tee::SimulatedTdx);
         let module = module();
         for image in guest.images().all() {
             module.memory.write_slice(&extension(&image.sha256), GuestAddress(0x8000)).unwrap();

@@ -1,12 +1,9 @@
 //! The kernel's headers for programs, of a release that is new enough for SEV-SNP and Intel TDX: a unit test compares our structures with
 //! them.
 
-use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::cache;
-use crate::command;
 use crate::error::Error;
 use crate::packages;
 
@@ -24,12 +21,7 @@ pub fn folder() -> Result<PathBuf, Error> {
     if packages::version(PACKAGE).is_some_and(|version| packages::reaches(&version, LEAST)) {
         return Ok("/usr/include".into());
     }
-    let entry = cache::entry("kernel-headers", LEAST, |folder| {
-        let package = packages::fetch_from(RELEASE, PACKAGE, folder)?;
-        let mut unpack = Command::new("dpkg-deb");
-        unpack.arg("--extract").arg(&package).arg(folder.join("root"));
-        command::run("kernel-headers", &mut unpack)?;
-        fs::remove_file(&package).map_err(Error::file("can't remove", &package))
-    })?;
+    let entry =
+        cache::entry("kernel-headers", LEAST, |folder| packages::unpack_from(RELEASE, PACKAGE, folder))?;
     Ok(entry.join("root/usr/include"))
 }

@@ -1,4 +1,4 @@
-//! QEMU for a node that it emulates: Debian's source with a fault of nested virtualisation mended (`qemu/once.patch`).
+//! QEMU for a node that it emulates: Debian's source with three faults of nested virtualisation mended (`qemu/*.patch`).
 //!
 //! With Debian's own build one guest in a hundred triple-faulted or hung, and nodes died after minutes.
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::packages;
 use crate::progress::Note;
 
-/// The release whose QEMU is built: the one that the patch is for.
+/// The release whose QEMU is built: the one that the patches are for.
 const SUITE: &str = "trixie";
 
 /// What building takes.
@@ -32,7 +32,12 @@ const TOOLS: [&str; 8] = [
 const LEAST_MESON: &str = "1.5";
 
 const PROGRAM: &str = "qemu-system-x86_64";
-const PATCH: &str = include_str!("qemu/once.patch");
+/// What is mended, as one patch. Each says what was wrong.
+const PATCH: &str = concat!(
+    include_str!("qemu/interrupt-once.patch"),
+    include_str!("qemu/flags-of-the-first-processor.patch"),
+    include_str!("qemu/interrupts-of-other-threads.patch"),
+);
 const DEVICES: &str = include_str!("qemu/devices.mak");
 
 /// QEMU with nothing that the node does not need.
@@ -74,7 +79,7 @@ fn build(entry: &Path, work: &Path, note: &Note) -> Result<(), Error> {
     }
     fs::create_dir(work).map_err(Error::file("can't make the folder", work))?;
     let source = packages::fetch_source("qemu", SUITE, work)?;
-    let patch = work.join("once.patch");
+    let patch = work.join("nested.patch");
     for (path, content) in
         [(&patch, PATCH), (&source.join("configs/devices/x86_64-softmmu/nacre.mak"), DEVICES)]
     {

@@ -8,11 +8,11 @@ use crate::bench;
 use crate::cases::{self, Test};
 use crate::context::{Context, ctr, prefix};
 use crate::cri;
-use crate::emulator;
 use crate::failure::{Failure, chain};
 use crate::leftovers;
 use crate::listing::Listing;
 use crate::options::{Action, Arguments, NACRE, Options, RUNC, Selection};
+use crate::patience;
 use crate::process;
 use crate::runner::{self, CANNOT_RUN, Summary, Verdict};
 
@@ -42,12 +42,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Action::BenchPods(mut measuring) => {
             "k8s.io".clone_into(&mut measuring.options.namespace);
             import(&measuring.images, &measuring.options)?;
-            emulator::be_patient()?;
+            patience::begin()?;
             let result = cri::first(&Context::new(&measuring.options, bench::pods::NAME))
                 .and_then(|()| bench::pods::run(&measuring));
             leftovers::remove(&measuring.options, bench::pods::NAME);
             cri::Traces::of(bench::pods::NAME).remove_folder();
-            emulator::be_impatient();
+            patience::end();
             result.map(|()| ExitCode::SUCCESS)
         }
         Action::One { name, options } => Ok(one(&name, &options)),
@@ -78,7 +78,7 @@ fn tests(selection: &Selection, all: &mut dyn Iterator<Item = &'static Test>) ->
     if options.namespace != "k8s.io" {
         leftovers::remove_containers(options, of_any_test);
     }
-    emulator::be_patient()?;
+    patience::begin()?;
     let mut summary = Summary::default();
     let (possible, not_here): (Vec<&Test>, Vec<&Test>) =
         chosen.into_iter().partition(|test| !test.only_nacre || options.runtime == NACRE);
@@ -106,7 +106,7 @@ fn tests(selection: &Selection, all: &mut dyn Iterator<Item = &'static Test>) ->
         let verdict = runner::left_behind(options, &failure);
         summary.note("node-as-before", verdict, std::time::Duration::ZERO);
     }
-    emulator::be_impatient();
+    patience::end();
     Ok(report(&summary))
 }
 

@@ -16,7 +16,7 @@ use crate::wait::eventually;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What lines of a listing contain that are about this test.
-pub fn parts(test: &str) -> Vec<String> {
+fn parts(test: &str) -> Vec<String> {
     if cases::is_cri(test) { Traces::of(test).parts() } else { vec![prefix(test)] }
 }
 

@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 
 use crate::cases::{self, Test};
 use crate::cri::Traces;
-use crate::emulator;
 use crate::failure::{Failure, chain};
 use crate::leftovers;
 use crate::listing::Listing;
@@ -123,30 +122,13 @@ pub fn left_behind(options: &Options, failure: &Failure) -> Verdict {
 
 /// Runs a test, and takes a refusal for its skip where a VM can't have what it tests.
 fn one(test: &'static Test, options: &Options) -> Verdict {
-    let verdict = until_emulated_well(test, options);
+    let verdict = once(test, options);
     match (verdict, test.not_in_a_vm) {
         (Verdict::Failed(output), Some((why, word))) if options.runtime != RUNC && refused(&output, word) => {
             let said = output.lines().next().unwrap_or_default();
             Verdict::Skipped(format!("can't hold for a virtual machine: {why}; refused with {said:?}"))
         }
         (verdict, _) => verdict,
-    }
-}
-
-/// Runs a test, and again when the emulator made it fail.
-fn until_emulated_well(test: &'static Test, options: &Options) -> Verdict {
-    let mut tries = 1;
-    loop {
-        let verdict = once(test, options);
-        let Verdict::Failed(output) = &verdict else { return verdict };
-        match emulator::fault(&leftovers::parts(test.name), output) {
-            Some(fault) if tries < fault.tries() => {
-                let what = output.trim_end().replace('\n', " / ");
-                println!("AGAIN {}: {} ({what})", test.name, fault.text());
-                tries += 1;
-            }
-            _ => return verdict,
-        }
     }
 }
 

@@ -14,7 +14,6 @@ mod ssh;
 mod task;
 mod tsc;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
@@ -221,26 +220,10 @@ impl Node {
     ///
     /// # Errors
     /// Those of [`Node::exec`].
-    pub fn lines(&self, command: &[&str], mut line: impl FnMut(&str)) -> Result<ExitStatus, Error> {
-        self.lines_until(command, |text| {
-            line(text);
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// The same, until `line` finds that the node is dead.
-    ///
-    /// # Errors
-    /// Those of [`Node::exec`].
-    pub fn lines_until(
-        &self,
-        command: &[&str],
-        line: impl FnMut(&str) -> ControlFlow<Death>,
-    ) -> Result<ExitStatus, Error> {
-        match self.shell.lines(command, line)? {
-            ControlFlow::Continue(status) => self.check(status).map(|()| status),
-            ControlFlow::Break(death) => Err(self.died(death)),
-        }
+    pub fn lines(&self, command: &[&str], line: impl FnMut(&str)) -> Result<ExitStatus, Error> {
+        let status = self.shell.lines(command, line)?;
+        self.check(status)?;
+        Ok(status)
     }
 
     /// Copies a file or folder into the node, to the path `to`.
@@ -285,7 +268,7 @@ impl Node {
     }
 
     /// Why it is dead, as far as this is seen from outside.
-    pub fn death(&self) -> Option<Death> {
+    fn death(&self) -> Option<Death> {
         if let Some(line) = self.run.panic_line() {
             return Some(Death::Panicked { line });
         }

@@ -5,9 +5,9 @@ mod cri;
 mod firmware;
 mod headers;
 mod inside;
-mod nodes;
 mod plans;
 mod platform;
+mod runner;
 mod summary;
 
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ const FOLDERS: [&str; 6] = ["dev", "etc", "proc", "run", "sys", "tmp"];
 /// # Errors
 /// The agent's build fails, or the cache can't be written.
 pub fn build() -> Result<PathBuf, Error> {
-    let agent = programs::build()?.join("nacre-agent");
+    let agent = programs::agent()?;
     let agent = fs::read(&agent).map_err(Error::file("can't read", agent))?;
     let image = pack(agent)?;
     let key = cache::Key::default().add("image", &image).finish();

@@ -1,14 +1,9 @@
 //! QEMU as the node's machine, and the setting that holds.
 //!
 //! With `svm` or `vmx` among the processor's flags and a `/dev/kvm`, the node runs under KVM. Elsewhere TCG emulates an AMD
-//! processor with nested virtualisation, which has to be one without `cmpxchg16b`: with it, and with QEMU 7.2, two
-//! processors and multi-threaded translation, the node's kernel panicked within minutes of starting VMs.
-//!
-//! What is known of the setting below. With Debian's QEMU 10.0 and 11.1 one start in a hundred failed, `microvm`'s among them, and three
-//! nodes of three died in the suite within ten minutes: an interrupt hit them between a guest's exit and VMLOAD. With the QEMU of
-//! `qemu.rs` twenty machines at once started four times of four, and of two runs of the suite, with over 90 tests each, one had a start
-//! that failed and the other a node that died. Two hours of `soak` have not been tried. Since faults remain, a node that dies, or in
-//! which nothing comes to an end any more, is replaced (`test/nodes.rs`), and a test that a fault hit runs again (the runner in the node).
+//! processor with nested virtualisation. With Debian's own QEMU (7.2, 10.0, 11.1) one guest in a hundred triple-faulted or hung,
+//! four processors in one guest in every fourth start, and nodes died after minutes; `qemu.rs` says why, and builds the one that
+//! is used.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};

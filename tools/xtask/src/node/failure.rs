@@ -59,12 +59,6 @@ pub enum Death {
         /// What QEMU wrote.
         output: String,
     },
-    /// A test came to no end in it, even when it was tried again.
-    #[error("nothing came to an end in it any more, from {test} on")]
-    Hung {
-        /// The test.
-        test: String,
-    },
     /// QEMU runs, and nothing answers inside.
     #[error("it does not answer ssh any more")]
     Unreachable,

@@ -1,6 +1,7 @@
 //! QEMU for a node that it emulates: Debian's source with three faults of nested virtualisation mended (`qemu/*.patch`).
 //!
-//! With Debian's own build one guest in a hundred triple-faulted or hung, and nodes died after minutes.
+//! With Debian's own build guests triple-faulted or hung, and nodes died after minutes. No test is tried twice for that any more: what
+//! fails in a node with this QEMU is taken for our own mistake.
 
 use std::fs;
 use std::path::{Path, PathBuf};

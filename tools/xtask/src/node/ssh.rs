@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
@@ -64,31 +63,22 @@ impl Shell {
         ssh.status().map_err(start)
     }
 
-    /// Runs a program and gives each line of its stdout to `line`, which may end it; its stderr is this process's.
+    /// Runs a program and gives each line of its stdout to `line`; its stderr is this process's.
     ///
     /// # Errors
     /// ssh can't be started.
-    pub fn lines<B>(
-        &self,
-        program: &[&str],
-        mut line: impl FnMut(&str) -> ControlFlow<B>,
-    ) -> Result<ControlFlow<B, ExitStatus>, Error> {
+    pub fn lines(&self, program: &[&str], mut line: impl FnMut(&str)) -> Result<ExitStatus, Error> {
         let mut ssh = self.program(program);
         let mut child = ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(start)?;
-        let mut told = ControlFlow::Continue(());
         if let Some(stdout) = child.stdout.take() {
             let mut reader = BufReader::new(stdout);
             let mut bytes = Vec::new();
-            while told.is_continue() && reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
-                told = line(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
+            while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
+                line(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
                 bytes.clear();
             }
         }
-        if told.is_break() {
-            let _ = child.kill();
-        }
-        let status = child.wait().map_err(start)?;
-        Ok(told.map_continue(|()| status))
+        child.wait().map_err(start)
     }
 
     /// Copies a file or folder to the path `to` in the node.

@@ -6,7 +6,7 @@ mod results;
 use std::fs;
 
 use super::inside::down;
-use super::nodes::Runner;
+use super::runner::Runner;
 use super::summary::{Outcome, Summary};
 use crate::cache;
 use crate::error::{self, Error};
@@ -59,7 +59,7 @@ const CROWD: &str = "life/crowd";
 /// summary.
 pub fn with_nacre(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
     let mut rows = Vec::new();
-    if let Err(why) = run_with_nacre(&mut rows, summary, suite, filter) {
+    if let Err(why) = run_with_nacre(&mut rows, suite, filter) {
         error::print_chain(&why);
         summary.add("CRI suite", Outcome::Failed(error::chain(&why)));
     }
@@ -70,15 +70,10 @@ pub fn with_nacre(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
     );
 }
 
-fn run_with_nacre(
-    rows: &mut Vec<Row>,
-    summary: &mut Summary,
-    suite: Suite,
-    filter: Option<&str>,
-) -> Result<(), Error> {
+fn run_with_nacre(rows: &mut Vec<Row>, suite: Suite, filter: Option<&str>) -> Result<(), Error> {
     let payload = payload::build(&mut Progress::new(&payload::STEPS))?;
     let settings = Settings::new(suite, Some(payload));
-    let ran = with_runtime(rows, summary, &settings, Runtime::Nacre, filter, &[CROWD]);
+    let ran = with_runtime(rows, &settings, Runtime::Nacre, filter, &[CROWD]);
     ran.and(down(&settings))
 }
 
@@ -86,7 +81,7 @@ fn run_with_nacre(
 /// summary.
 pub fn tests(summary: &mut Summary, arguments: &Arguments) {
     let mut rows = Vec::new();
-    let ran = run(&mut rows, summary, arguments);
+    let ran = run(&mut rows, arguments);
     let written = if rows.is_empty() { Ok(()) } else { write(&rows) };
     if let Err(why) = ran.and(written) {
         error::print_chain(&why);
@@ -98,7 +93,7 @@ pub fn tests(summary: &mut Summary, arguments: &Arguments) {
     }
 }
 
-fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Result<(), Error> {
+fn run(rows: &mut Vec<Row>, arguments: &Arguments) -> Result<(), Error> {
     let mut progress = Progress::new(&payload::STEPS);
     let payload = payload::build(&mut progress)?;
     let suites = arguments.suite.map_or(vec![Suite::Trixie, Suite::Forky], |suite| vec![suite]);
@@ -108,7 +103,7 @@ fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Res
         let mut result = Ok(());
         for runtime in &runtimes {
             let filter = arguments.filter.as_deref();
-            result = with_runtime(rows, summary, &settings, *runtime, filter, &[]);
+            result = with_runtime(rows, &settings, *runtime, filter, &[]);
             if result.is_err() {
                 break;
             }
@@ -120,25 +115,17 @@ fn run(rows: &mut Vec<Row>, summary: &mut Summary, arguments: &Arguments) -> Res
 
 fn with_runtime(
     rows: &mut Vec<Row>,
-    summary: &mut Summary,
     settings: &Settings,
     runtime: Runtime,
     filter: Option<&str>,
     leaving_out: &[&str],
 ) -> Result<(), Error> {
     let id = format!("io.containerd.{}.v2", runtime.name());
-    let label = format!("{} ", runtime.name());
     let command = vec![RUNNER, "cri", "--runtime", &id];
-    let runner = Runner { command, filter, leaving_out, resumes: true, label: &label };
-    let mut containerd = String::new();
-    let ended = runner.run(settings, summary, |node| {
-        containerd = version(node)?;
-        Ok(())
-    })?;
-    rows.extend(
-        ended.into_iter().map(|(name, outcome)| Row::new(&name, &containerd, runtime.name(), outcome)),
-    );
-    Ok(())
+    let node = Node::fresh(settings)?;
+    let containerd = version(&node)?;
+    let runner = Runner { command, filter, leaving_out };
+    runner.run(&node, |name, outcome| rows.push(Row::new(&name, &containerd, runtime.name(), outcome)))
 }
 
 /// The version of the node's containerd.

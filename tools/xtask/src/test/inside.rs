@@ -1,6 +1,6 @@
 //! The tests that run in the test node.
 
-use super::nodes::Runner;
+use super::runner::Runner;
 use super::summary::{Outcome, Summary};
 use crate::error::{self, Error};
 use crate::node::{Failure, Kernel, Node, Settings, Suite};
@@ -43,11 +43,8 @@ fn with_runtime(
 ) -> Result<(), Error> {
     let label = format!("{runtime} ");
     let command = vec![RUNNER, "run", "--runtime", runtime];
-    let runner = Runner { command, filter, leaving_out: &[], resumes: true, label: &label };
-    for (name, outcome) in runner.run(settings, summary, |_| Ok(()))? {
-        summary.add(&format!("{label}{name}"), outcome);
-    }
-    Ok(())
+    let runner = Runner { command, filter, leaving_out: &[] };
+    runner.run(&Node::fresh(settings)?, |name, outcome| summary.add(&format!("{label}{name}"), outcome))
 }
 
 /// Tests that make virtual machines of their own, without containerd.
@@ -89,14 +86,16 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
     let settings =
         Settings { kernel: group.kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
     let command = group.runner.to_vec();
-    let runner = Runner { command, filter: Some(filter), leaving_out: &[], resumes: false, label: "" };
-    let ended = runner.run(&settings, summary, |_| Ok(()));
-    down(&settings)?;
-    let ended = ended?;
-    if ended.is_empty() {
+    let runner = Runner { command, filter: Some(filter), leaving_out: &[] };
+    let mut any = false;
+    let ran = runner.run(&Node::fresh(&settings)?, |name, outcome| {
+        any = true;
+        summary.add(&name, outcome);
+    });
+    down(&settings).and(ran)?;
+    if !any {
         summary.add(filter, Outcome::Failed("no test has such a name".into()));
     }
-    ended.into_iter().for_each(|(name, outcome)| summary.add(&name, outcome));
     Ok(())
 }
 

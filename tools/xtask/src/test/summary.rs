@@ -19,15 +19,9 @@ pub struct Summary {
     passed: usize,
     failed: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
-    again: Vec<(String, String)>,
 }
 
 impl Summary {
-    /// Notes a test that was given a second try, and why.
-    pub fn tried_again(&mut self, name: &str, why: &str) {
-        self.again.push((name.to_owned(), why.to_owned()));
-    }
-
     /// Adds a test.
     pub fn add(&mut self, name: &str, outcome: Outcome) {
         match outcome {
@@ -45,11 +39,7 @@ impl Summary {
 
 impl Display for Summary {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let lists = [
-            ("tried a second time", &self.again),
-            ("could not run here", &self.skipped),
-            ("failed", &self.failed),
-        ];
+        let lists = [("could not run here", &self.skipped), ("failed", &self.failed)];
         for (title, list) in lists {
             if !list.is_empty() {
                 writeln!(out, "\n{title}:")?;

@@ -39,9 +39,6 @@ pub enum Action {
 pub struct Selection {
     /// Parts of the names of the tests to run.
     pub filters: Vec<String>,
-    /// Leave out the tests of exactly these names, with commas between them.
-    #[arg(long, value_delimiter = ',')]
-    pub without: Vec<String>,
     /// Print the tests and what they show, and run none.
     #[arg(long)]
     pub list: bool,

@@ -1,5 +1,5 @@
-//! `cargo xtask test cri`: the suite of pods through CRI, on both containerds, with runc and nacre side by side. Most of it, with
-//! nacre on one containerd, is among all checks.
+//! `cargo xtask test cri`: the suite of pods through CRI, on both containerds, with runc and nacre side by side. With nacre on
+//! one containerd it is among all checks.
 
 mod results;
 
@@ -52,45 +52,39 @@ pub struct Arguments {
     filter: Option<String>,
 }
 
-/// The test that needs the large node; what it asks is asked of twenty containers among all checks, too.
-const CROWD: &str = "life/crowd";
-
 /// Runs the suite with nacre on one containerd, as a part of all checks. What keeps it from running is a failure in the
 /// summary.
 pub fn with_nacre(summary: &mut Summary, suite: Suite, filter: Option<&str>) {
-    let mut rows = Vec::new();
-    if let Err(why) = run_with_nacre(&mut rows, suite, filter) {
-        error::print_chain(&why);
-        summary.add("CRI suite", Outcome::Failed(error::chain(&why)));
-    }
+    let filter = filter.map(str::to_owned);
+    let rows = rows(summary, &Arguments { runtime: Some(Runtime::Nacre), suite: Some(suite), filter });
     rows.into_iter().for_each(|row| row.count(summary));
-    summary.add(
-        CROWD,
-        Outcome::Skipped("takes a node of 5 GiB: cargo xtask test cri --filter life/crowd".into()),
-    );
-}
-
-fn run_with_nacre(rows: &mut Vec<Row>, suite: Suite, filter: Option<&str>) -> Result<(), Error> {
-    let payload = payload::build(&mut Progress::new(&payload::STEPS))?;
-    let settings = Settings::new(suite, Some(payload));
-    let ran = with_runtime(rows, &settings, Runtime::Nacre, filter, &[CROWD]);
-    ran.and(down(&settings))
 }
 
 /// Runs the suite, prints its table and writes `target/test/cri.json`. What keeps it from running is a failure in the
 /// summary.
 pub fn tests(summary: &mut Summary, arguments: &Arguments) {
-    let mut rows = Vec::new();
-    let ran = run(&mut rows, arguments);
-    let written = if rows.is_empty() { Ok(()) } else { write(&rows) };
-    if let Err(why) = ran.and(written) {
-        error::print_chain(&why);
-        summary.add("CRI suite", Outcome::Failed(error::chain(&why)));
+    let rows = rows(summary, arguments);
+    if !rows.is_empty()
+        && let Err(why) = write(&rows)
+    {
+        failed(summary, &why);
     }
     println!("\n{}", table(&rows));
-    for row in rows {
-        row.count(summary);
+    rows.into_iter().for_each(|row| row.count(summary));
+}
+
+/// How the tests ended; all that did when something keeps the others from running.
+fn rows(summary: &mut Summary, arguments: &Arguments) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Err(why) = run(&mut rows, arguments) {
+        failed(summary, &why);
     }
+    rows
+}
+
+fn failed(summary: &mut Summary, why: &Error) {
+    error::print_chain(why);
+    summary.add("CRI suite", Outcome::Failed(error::chain(why)));
 }
 
 fn run(rows: &mut Vec<Row>, arguments: &Arguments) -> Result<(), Error> {
@@ -98,17 +92,11 @@ fn run(rows: &mut Vec<Row>, arguments: &Arguments) -> Result<(), Error> {
     let payload = payload::build(&mut progress)?;
     let suites = arguments.suite.map_or(vec![Suite::Trixie, Suite::Forky], |suite| vec![suite]);
     let runtimes = arguments.runtime.map_or(vec![Runtime::Runc, Runtime::Nacre], |runtime| vec![runtime]);
+    let filter = arguments.filter.as_deref();
     for suite in suites {
         let settings = Settings { memory_mib: MEMORY_MIB, ..Settings::new(suite, Some(payload.clone())) };
-        let mut result = Ok(());
-        for runtime in &runtimes {
-            let filter = arguments.filter.as_deref();
-            result = with_runtime(rows, &settings, *runtime, filter, &[]);
-            if result.is_err() {
-                break;
-            }
-        }
-        result.and(down(&settings))?;
+        let ran = runtimes.iter().try_for_each(|runtime| with_runtime(rows, &settings, *runtime, filter));
+        ran.and(down(&settings))?;
     }
     Ok(())
 }
@@ -118,13 +106,12 @@ fn with_runtime(
     settings: &Settings,
     runtime: Runtime,
     filter: Option<&str>,
-    leaving_out: &[&str],
 ) -> Result<(), Error> {
     let id = format!("io.containerd.{}.v2", runtime.name());
     let command = vec![RUNNER, "cri", "--runtime", &id];
     let node = Node::fresh(settings)?;
     let containerd = version(&node)?;
-    let runner = Runner { command, filter, leaving_out };
+    let runner = Runner { command, filter };
     runner.run(&node, |name, outcome| rows.push(Row::new(&name, &containerd, runtime.name(), outcome)))
 }
 

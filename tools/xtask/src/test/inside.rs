@@ -43,7 +43,7 @@ fn with_runtime(
 ) -> Result<(), Error> {
     let label = format!("{runtime} ");
     let command = vec![RUNNER, "run", "--runtime", runtime];
-    let runner = Runner { command, filter, leaving_out: &[] };
+    let runner = Runner { command, filter };
     runner.run(&Node::fresh(settings)?, |name, outcome| summary.add(&format!("{label}{name}"), outcome))
 }
 
@@ -86,7 +86,7 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
     let settings =
         Settings { kernel: group.kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
     let command = group.runner.to_vec();
-    let runner = Runner { command, filter: Some(filter), leaving_out: &[] };
+    let runner = Runner { command, filter: Some(filter) };
     let mut any = false;
     let ran = runner.run(&Node::fresh(&settings)?, |name, outcome| {
         any = true;

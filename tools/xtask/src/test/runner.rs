@@ -11,8 +11,6 @@ pub struct Runner<'a> {
     pub command: Vec<&'a str>,
     /// Only tests whose name contains this.
     pub filter: Option<&'a str>,
-    /// Tests that are not to run, by name (`--without ONE,OTHER`).
-    pub leaving_out: &'a [&'a str],
 }
 
 impl Runner<'_> {
@@ -22,12 +20,8 @@ impl Runner<'_> {
     /// # Errors
     /// The node died, or the runner failed by itself.
     pub fn run(&self, node: &Node, mut ended: impl FnMut(String, Outcome)) -> Result<(), Error> {
-        let without = self.leaving_out.join(",");
         let mut command = self.command.clone();
         command.extend(self.filter);
-        if !without.is_empty() {
-            command.extend(["--without", &without]);
-        }
         let mut lines = Lines::default();
         let result = node.lines(&command, |line| {
             eprintln!("{line}");

@@ -71,6 +71,9 @@ pub enum BootError {
         /// Bytes between the kernel and the end of memory.
         room: u64,
     },
+    /// The host has no room for another thread.
+    #[error("can't start a thread that reads the initrd")]
+    Thread(#[source] std::io::Error),
     /// The initrd ended early while it was read.
     #[error("the initrd can't be placed in guest memory")]
     InitrdPlacing(#[source] GuestMemoryError),
@@ -93,8 +96,7 @@ pub enum BootError {
 /// # Errors
 /// See [`BootError`].
 pub fn place(memory: &GuestMemory, source: BootSource) -> Result<Placed, BootError> {
-    let kernel = images::place_kernel(memory, source.kernel)?;
-    let initrd = images::place_initrd(memory, source.initrd, kernel.end)?;
+    let (kernel, initrd) = images::place(memory, source.kernel, source.initrd)?;
     if source.command_line.len() > command_line::MAX {
         return Err(BootError::CommandLine(source.command_line.len()));
     }

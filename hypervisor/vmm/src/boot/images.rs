@@ -1,9 +1,11 @@
-//! Kernel and initrd: read from their files straight into guest memory.
+//! Kernel and initrd: read from their files straight into guest memory, side by side.
 
 use std::fs::File;
+use std::panic;
+use std::thread;
 
 use linux_loader::loader::{Elf, KernelLoader};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::BootError;
 use crate::layout;
@@ -21,7 +23,41 @@ pub(super) struct Initrd {
     pub(super) size: u32,
 }
 
-pub(super) fn place_kernel(memory: &GuestMemory, mut file: File) -> Result<Kernel, BootError> {
+/// Places both. The initrd goes to the end of the memory below the gap, where the kernel finds it out of its own way.
+pub(super) fn place(
+    memory: &GuestMemory,
+    kernel: File,
+    mut initrd: File,
+) -> Result<(Kernel, Initrd), BootError> {
+    let size = initrd.metadata().map_err(BootError::InitrdUnreadable)?.len();
+    if size == 0 {
+        return Err(BootError::InitrdEmpty);
+    }
+    let low_end = memory.iter().next().map_or(0, |region| region.last_addr().raw_value() + 1) & !(PAGE - 1);
+    let start = low_end.saturating_sub(size.next_multiple_of(PAGE));
+    let lengths = u32::try_from(size).ok().zip(usize::try_from(size).ok());
+    let lengths = lengths.filter(|_| start >= layout::EXTENDED_MEMORY);
+    thread::scope(|scope| {
+        let read = |length| {
+            let place = GuestAddress(start);
+            let read = move || memory.read_exact_volatile_from(place, &mut initrd, length);
+            thread::Builder::new().name("initrd".to_owned()).spawn_scoped(scope, read)
+        };
+        let reading = lengths.map(|(_, length)| read(length)).transpose().map_err(BootError::Thread)?;
+        let kernel = place_kernel(memory, kernel)?;
+        let room = low_end.saturating_sub(kernel.end.next_multiple_of(PAGE));
+        let (Some((size, _)), Some(reading), true) = (lengths, reading, start >= kernel.end) else {
+            return Err(BootError::InitrdTooLarge { size, room });
+        };
+        reading
+            .join()
+            .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+            .map_err(BootError::InitrdPlacing)?;
+        Ok((kernel, Initrd { start, size }))
+    })
+}
+
+fn place_kernel(memory: &GuestMemory, mut file: File) -> Result<Kernel, BootError> {
     let lowest = GuestAddress(layout::EXTENDED_MEMORY);
     let loaded = Elf::load(memory, None, &mut file, Some(lowest)).map_err(BootError::Kernel)?;
     let entry = loaded.kernel_load.0;
@@ -30,33 +66,4 @@ pub(super) fn place_kernel(memory: &GuestMemory, mut file: File) -> Result<Kerne
         return Err(BootError::Entry(entry));
     }
     Ok(Kernel { entry, end: loaded.kernel_end })
-}
-
-/// At the end of the memory below the gap, where the kernel finds it out of its own way.
-pub(super) fn place_initrd(
-    memory: &GuestMemory,
-    mut file: File,
-    kernel_end: u64,
-) -> Result<Initrd, BootError> {
-    let size = file.metadata().map_err(BootError::InitrdUnreadable)?.len();
-    if size == 0 {
-        return Err(BootError::InitrdEmpty);
-    }
-    let low_end = memory.iter().next().map_or(0, low_memory_end);
-    let room = (low_end & !(PAGE - 1)).saturating_sub(kernel_end.next_multiple_of(PAGE));
-    let too_large = BootError::InitrdTooLarge { size, room };
-    if size.next_multiple_of(PAGE) > room {
-        return Err(too_large);
-    }
-    let (Ok(short), Ok(length)) = (u32::try_from(size), usize::try_from(size)) else { return Err(too_large) };
-    let start = (low_end - size) & !(PAGE - 1);
-    memory
-        .read_exact_volatile_from(GuestAddress(start), &mut file, length)
-        .map_err(BootError::InitrdPlacing)?;
-    Ok(Initrd { start, size: short })
-}
-
-fn low_memory_end(region: &vm_memory::GuestRegionMmap<()>) -> u64 {
-    use vm_memory::{Address, GuestMemoryRegion};
-    region.last_addr().raw_value() + 1
 }

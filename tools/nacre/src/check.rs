@@ -20,7 +20,7 @@ mod unsafe_attributes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use containerd::handler;
+pub use containerd::handlers;
 use nacre_configuration::{Configuration, Loaded};
 use report::{Finding, Report};
 

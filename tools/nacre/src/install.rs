@@ -70,6 +70,9 @@ pub enum InstallError {
     /// containerd does not restart.
     #[error("containerd was not restarted: {0}; restart it for the new configuration to count")]
     Restart(String),
+    /// The node's root is not where it was said to be.
+    #[error("{} is no folder: mount the node's root there, or correct --host-root", .0.display())]
+    NoRoot(PathBuf),
     /// The simulated platform would have no reports.
     #[error("the keys of the simulated platform can't be made")]
     Keys(#[from] keys::Error),
@@ -89,6 +92,7 @@ impl InstallError {
 /// See [`InstallError`]. What ran before still does.
 pub fn install(arguments: &InstallArguments) -> Result<String, InstallError> {
     let Node { host_root, no_restart, stay } = &arguments.node;
+    check(host_root)?;
     let version = versions::install(&arguments.from, host_root)?;
     // They take a while: before anything restarts.
     print!("{}", keys::of_node(host_root)?);
@@ -102,6 +106,7 @@ pub fn install(arguments: &InstallArguments) -> Result<String, InstallError> {
 /// # Errors
 /// See [`InstallError`]; pods of nacre still run.
 pub fn uninstall(node: &Node) -> Result<String, InstallError> {
+    check(&node.host_root)?;
     let running = versions::in_use(&node.host_root, Path::new("/proc"));
     if !running.is_empty() {
         return Err(InstallError::InUse { versions: running });
@@ -110,6 +115,11 @@ pub fn uninstall(node: &Node) -> Result<String, InstallError> {
     versions::remove(&node.host_root)?;
     println!("nacre is removed; containerd's configuration {}", said(changed));
     finish(&node.host_root, changed && !node.no_restart, node.stay)
+}
+
+/// Not made when it is missing: a container that lacks the mount would install into itself.
+fn check(host_root: &Path) -> Result<(), InstallError> {
+    if host_root.is_dir() { Ok(()) } else { Err(InstallError::NoRoot(host_root.to_owned())) }
 }
 
 const fn said(changed: bool) -> &'static str {

@@ -70,22 +70,24 @@ fn judge_handler(version: Option<(u32, u32)>, dump: Option<&str>) -> Finding {
             "correct containerd's configuration",
         );
     };
-    match handler(&tree) {
-        Some(handler) => Finding::ok(name, format!("{handler:?} runs {RUNTIME}")),
-        None => Finding::missing(name, format!("no runtime with runtime_type {RUNTIME:?}"), to_do),
+    let handlers: Vec<String> = handlers(&tree).iter().map(|name| format!("{name:?}")).collect();
+    if handlers.is_empty() {
+        return Finding::missing(name, format!("no runtime with runtime_type {RUNTIME:?}"), to_do);
     }
+    let verb = if handlers.len() == 1 { "runs" } else { "run" };
+    Finding::ok(name, format!("{} {verb} {RUNTIME}", handlers.join(", ")))
 }
 
-/// The name of the runtime that is ours, in a configuration of version 2 or 3.
-pub fn handler(tree: &toml::Table) -> Option<&str> {
-    let plugins = tree.get("plugins")?.as_table()?;
+/// The names of the handlers that are ours, in a configuration of version 2 or 3.
+pub fn handlers(tree: &toml::Table) -> Vec<&str> {
     let cri = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
-    let lists =
-        cri.iter().filter_map(|plugin| plugins.get(*plugin)?.get("containerd")?.get("runtimes")?.as_table());
+    let runtimes = |plugin| tree.get("plugins")?.get(plugin)?.get("containerd")?.get("runtimes")?.as_table();
+    let lists = cri.into_iter().filter_map(runtimes);
     lists
         .flatten()
-        .find(|(_, runtime)| runtime.get("runtime_type").and_then(toml::Value::as_str) == Some(RUNTIME))
+        .filter(|(_, runtime)| runtime.get("runtime_type").and_then(toml::Value::as_str) == Some(RUNTIME))
         .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 #[cfg(test)]

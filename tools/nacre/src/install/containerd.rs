@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{InstallError, write};
-use crate::check::handler;
+use crate::check::handlers;
 
 const CONFIGURATION: &str = "etc/containerd/config.toml";
 const DROP_IN: &str = "etc/containerd/conf.d/nacre.toml";
@@ -23,9 +23,7 @@ pub fn add_handler(root: &Path) -> Result<bool, InstallError> {
     let refuse = |why: &str| InstallError::Containerd { path: path.clone(), why: why.to_owned() };
     let text = read(&path)?;
     let tree = parse(&path, &text)?;
-    if handler(&tree).is_some()
-        || parse(&drop_in, &read(&drop_in)?).is_ok_and(|tree| handler(&tree).is_some())
-    {
+    if has_ours(&tree) || parse(&drop_in, &read(&drop_in)?).is_ok_and(|tree| has_ours(&tree)) {
         return Ok(false);
     }
     let version = match tree.get("version").and_then(toml::Value::as_integer) {
@@ -50,8 +48,12 @@ pub fn add_handler(root: &Path) -> Result<bool, InstallError> {
     let changed = format!("{head}{line_end}\n{BEGIN}{}{END}", block(plugin, has_runc || version == 3));
     // A table that is written in another form can't be added to at the end.
     match changed.parse::<toml::Table>() {
-        Ok(tree) if handler(&tree).is_some() => write(&path, &changed)?,
-        _ => return Err(refuse("its runtimes are written as one value; add the handler \"nacre\" by hand")),
+        Ok(tree) if has_ours(&tree) => write(&path, &changed)?,
+        _ => {
+            return Err(refuse(
+                "its runtimes are written as one value, or \"nacre\" is another one there; add the handler \"nacre\" by hand",
+            ));
+        }
     }
     Ok(true)
 }
@@ -77,6 +79,11 @@ pub fn remove_handler(root: &Path) -> Result<bool, InstallError> {
         changed = true;
     }
     Ok(changed)
+}
+
+/// Whether the handler that the `RuntimeClass` names is there and ours.
+fn has_ours(tree: &toml::Table) -> bool {
+    handlers(tree).contains(&"nacre")
 }
 
 fn read(path: &PathBuf) -> Result<String, InstallError> {

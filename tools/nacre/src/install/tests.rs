@@ -116,6 +116,11 @@ fn containerd(text: &str) -> (TempDir, PathBuf) {
     "io.containerd.grpc.v1.cri",
     true
 )]
+#[case::another_handler_of_ours(
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nacre-ptp]\nruntime_type = \"io.containerd.nacre.v2\"\n",
+    "io.containerd.grpc.v1.cri",
+    true
+)]
 #[case::no_line_end("version = 3", "io.containerd.cri.v1.runtime", false)]
 #[case::new_without_imports(
     "version = 3\n[debug]\nlevel = \"info\"\n",
@@ -163,6 +168,10 @@ fn a_node_without_a_configuration_gets_one() {
 #[case::version_1("[plugins]\n", "migrate")]
 #[case::unknown("version = 9\n", "neither 2 nor 3")]
 #[case::no_toml("version = \n", "no TOML")]
+#[case::another_runtime_of_that_name(
+    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nacre]\nruntime_type = \"other\"\n",
+    "by hand"
+)]
 #[case::one_value(
     "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\ncontainerd = { runtimes = {} }\n",
     "by hand"
@@ -172,4 +181,16 @@ fn what_cant_be_changed_safely_is_left_alone(#[case] text: &str, #[case] why: &s
     let error = containerd::add_handler(node.path()).unwrap_err().to_string();
     assert!(error.contains(why), "{error}");
     assert_eq!(fs::read_to_string(path).unwrap(), text);
+}
+
+#[test]
+fn a_root_that_is_not_mounted_is_not_made() {
+    let node = tempfile::tempdir().unwrap();
+    let host_root = node.path().join("host");
+    let node = || Node { host_root: host_root.clone(), no_restart: true, stay: false };
+    let from = release("new");
+    let installed = install(&InstallArguments { node: node(), from: from.path().to_owned() });
+    assert!(installed.unwrap_err().to_string().contains("mount the node's root"));
+    assert!(matches!(uninstall(&node()), Err(InstallError::NoRoot(_))));
+    assert!(!host_root.exists());
 }

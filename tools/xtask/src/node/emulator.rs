@@ -53,6 +53,7 @@ impl Setting {
         if kvm_works() {
             Self { accelerator: "kvm", processor: "host", cpus: 2 }
         } else {
+            // All that is known of the mended QEMU was seen without cmpxchg16b.
             Self { accelerator: "tcg,thread=multi,tb-size=512", processor: "EPYC,+svm,+npt,-cx16", cpus: 2 }
         }
     }

@@ -16,7 +16,7 @@ use super::traces::Traces;
 use crate::cases::Test;
 use crate::context::Context;
 use crate::disturbance;
-use crate::failure::{Failure, Outcome, check, equal, wrong};
+use crate::failure::{Failure, Outcome, chain, check, equal, wrong};
 use crate::listing;
 use crate::process;
 use crate::wait::{SECONDS, eventually};
@@ -125,9 +125,14 @@ fn while_made(context: &Context, strike: impl Fn(&Made, Duration) -> Outcome) ->
         let struck = thread::scope(|scope| {
             let runs = scope.spawn(|| Cri::connect(context)?.pod("a").run().map(|_| ()));
             let struck = strike(&made, Duration::from_millis(delay));
-            // That it runs is as good as that it doesn't: it may have been made already.
-            let _ = runs.join();
-            struck
+            // That it runs is as good as that it doesn't: it may have been made already. But if there was nothing to kill,
+            // this may be why.
+            match (struck, runs.join()) {
+                (Err(nothing), Ok(Err(refused))) => {
+                    wrong(format!("{}; the pod: {}", chain(&nothing), chain(&refused)))
+                }
+                (struck, _) => struck,
+            }
         });
         struck?;
         let pods = eventually(SECONDS, || cri.pods())?;

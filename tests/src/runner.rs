@@ -122,8 +122,7 @@ pub fn left_behind(options: &Options, failure: &Failure) -> Verdict {
 
 /// Runs a test, and takes a refusal for its skip where a VM can't have what it tests.
 fn one(test: &'static Test, options: &Options) -> Verdict {
-    let verdict = once(test, options);
-    match (verdict, test.not_in_a_vm) {
+    match (once(test, options), test.not_in_a_vm) {
         (Verdict::Failed(output), Some((why, word))) if options.runtime != RUNC && refused(&output, word) => {
             let said = output.lines().next().unwrap_or_default();
             Verdict::Skipped(format!("can't hold for a virtual machine: {why}; refused with {said:?}"))

@@ -20,7 +20,7 @@ mod unsafe_attributes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use containerd::handlers;
+pub use containerd::{handlers, runtimes};
 use nacre_configuration::{Configuration, Loaded};
 use report::{Finding, Report};
 

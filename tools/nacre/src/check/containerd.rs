@@ -78,11 +78,15 @@ fn judge_handler(version: Option<(u32, u32)>, dump: Option<&str>) -> Finding {
     Finding::ok(name, format!("{} {verb} {RUNTIME}", handlers.join(", ")))
 }
 
+/// The handlers that are listed in the configuration of the plugin that has them.
+pub fn runtimes<'a>(tree: &'a toml::Table, plugin: &str) -> Option<&'a toml::Table> {
+    tree.get("plugins")?.get(plugin)?.get("containerd")?.get("runtimes")?.as_table()
+}
+
 /// The names of the handlers that are ours, in a configuration of version 2 or 3.
 pub fn handlers(tree: &toml::Table) -> Vec<&str> {
     let cri = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
-    let runtimes = |plugin| tree.get("plugins")?.get(plugin)?.get("containerd")?.get("runtimes")?.as_table();
-    let lists = cri.into_iter().filter_map(runtimes);
+    let lists = cri.into_iter().filter_map(|plugin| runtimes(tree, plugin));
     lists
         .flatten()
         .filter(|(_, runtime)| runtime.get("runtime_type").and_then(toml::Value::as_str) == Some(RUNTIME))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{InstallError, write};
-use crate::check::handlers;
+use crate::check::{handlers, runtimes};
 
 const CONFIGURATION: &str = "etc/containerd/config.toml";
 const DROP_IN: &str = "etc/containerd/conf.d/nacre.toml";
@@ -98,10 +98,6 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table, InstallError> {
         path: path.to_owned(),
         why: format!("it is no TOML: {}", error.message()),
     })
-}
-
-fn runtimes<'a>(tree: &'a toml::Table, plugin: &str) -> Option<&'a toml::Table> {
-    tree.get("plugins")?.get(plugin)?.get("containerd")?.get("runtimes")?.as_table()
 }
 
 fn imports_drop_ins(tree: &toml::Table) -> bool {

@@ -6,7 +6,7 @@ mod results;
 use std::fs;
 
 use super::inside::down;
-use super::runner::Runner;
+use super::runner;
 use super::summary::{Outcome, Summary};
 use crate::cache;
 use crate::error::{self, Error};
@@ -108,11 +108,11 @@ fn with_runtime(
     filter: Option<&str>,
 ) -> Result<(), Error> {
     let id = format!("io.containerd.{}.v2", runtime.name());
-    let command = vec![RUNNER, "cri", "--runtime", &id];
     let node = Node::fresh(settings)?;
     let containerd = version(&node)?;
-    let runner = Runner { command, filter };
-    runner.run(&node, |name, outcome| rows.push(Row::new(&name, &containerd, runtime.name(), outcome)))
+    runner::run(&node, &[RUNNER, "cri", "--runtime", &id], filter, |name, outcome| {
+        rows.push(Row::new(&name, &containerd, runtime.name(), outcome));
+    })
 }
 
 /// The version of the node's containerd.

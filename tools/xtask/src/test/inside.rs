@@ -1,6 +1,6 @@
 //! The tests that run in the test node.
 
-use super::runner::Runner;
+use super::runner;
 use super::summary::{Outcome, Summary};
 use crate::error::{self, Error};
 use crate::node::{Failure, Kernel, Node, Settings, Suite};
@@ -25,14 +25,8 @@ fn try_tests(summary: &mut Summary, suite: Suite, filter: Option<&str>) -> Resul
     let mut progress = Progress::new(&payload::STEPS);
     let payload = payload::build(&mut progress)?;
     let settings = Settings::new(suite, Some(payload));
-    let mut result = Ok(());
-    for runtime in RUNTIMES {
-        result = with_runtime(summary, &settings, runtime, filter);
-        if result.is_err() {
-            break;
-        }
-    }
-    result.and(down(&settings))
+    let ran = RUNTIMES.into_iter().try_for_each(|runtime| with_runtime(summary, &settings, runtime, filter));
+    ran.and(down(&settings))
 }
 
 fn with_runtime(
@@ -41,10 +35,10 @@ fn with_runtime(
     runtime: &str,
     filter: Option<&str>,
 ) -> Result<(), Error> {
-    let label = format!("{runtime} ");
-    let command = vec![RUNNER, "run", "--runtime", runtime];
-    let runner = Runner { command, filter };
-    runner.run(&Node::fresh(settings)?, |name, outcome| summary.add(&format!("{label}{name}"), outcome))
+    let program = [RUNNER, "run", "--runtime", runtime];
+    runner::run(&Node::fresh(settings)?, &program, filter, |name, outcome| {
+        summary.add(&format!("{runtime} {name}"), outcome);
+    })
 }
 
 /// Tests that make virtual machines of their own, without containerd.
@@ -85,10 +79,8 @@ fn try_machines(summary: &mut Summary, suite: Suite, group: &Group, filter: &str
     let payload = payload::build(&mut progress)?;
     let settings =
         Settings { kernel: group.kernel, name: "machines".into(), ..Settings::new(suite, Some(payload)) };
-    let command = group.runner.to_vec();
-    let runner = Runner { command, filter: Some(filter) };
     let mut any = false;
-    let ran = runner.run(&Node::fresh(&settings)?, |name, outcome| {
+    let ran = runner::run(&Node::fresh(&settings)?, group.runner, Some(filter), |name, outcome| {
         any = true;
         summary.add(&name, outcome);
     });

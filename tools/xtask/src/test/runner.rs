@@ -4,38 +4,31 @@ use super::summary::Outcome;
 use crate::error::Error;
 use crate::node::Node;
 
-/// A program in the node's payload that runs tests and prints a line for each.
-#[derive(Debug)]
-pub struct Runner<'a> {
-    /// The program and its arguments.
-    pub command: Vec<&'a str>,
-    /// Only tests whose name contains this.
-    pub filter: Option<&'a str>,
-}
-
-impl Runner<'_> {
-    /// Runs the tests and gives each one's outcome to `ended`, with its name; those that had ended also when the rest
-    /// fails.
-    ///
-    /// # Errors
-    /// The node died, or the runner failed by itself.
-    pub fn run(&self, node: &Node, mut ended: impl FnMut(String, Outcome)) -> Result<(), Error> {
-        let mut command = self.command.clone();
-        command.extend(self.filter);
-        let mut lines = Lines::default();
-        let result = node.lines(&command, |line| {
-            eprintln!("{line}");
-            lines.read(line);
-        });
-        let any_failed = lines.any_failed();
-        lines.0.into_iter().for_each(|(name, outcome)| ended(name, outcome));
-        let status = result?;
-        if status.success() || any_failed {
-            return Ok(());
-        }
-        let program = self.command.first().copied().unwrap_or_default();
-        Err(Error::Task(format!("{program} ended with {status}, and no test failed")))
+/// Runs a program in the node's payload that runs tests and prints a line for each; of its tests those whose name
+/// contains `filter`. Gives each one's outcome to `ended`, with its name; those that had ended also when the rest fails.
+///
+/// # Errors
+/// The node died, or the program failed by itself.
+pub fn run(
+    node: &Node,
+    program: &[&str],
+    filter: Option<&str>,
+    mut ended: impl FnMut(String, Outcome),
+) -> Result<(), Error> {
+    let command: Vec<&str> = program.iter().copied().chain(filter).collect();
+    let mut lines = Lines::default();
+    let result = node.lines(&command, |line| {
+        eprintln!("{line}");
+        lines.read(line);
+    });
+    let any_failed = lines.any_failed();
+    lines.0.into_iter().for_each(|(name, outcome)| ended(name, outcome));
+    let status = result?;
+    if status.success() || any_failed {
+        return Ok(());
     }
+    let program = program.first().copied().unwrap_or_default();
+    Err(Error::Task(format!("{program} ended with {status}, and no test failed")))
 }
 
 /// The tests that have ended, in their order.

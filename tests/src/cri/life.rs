@@ -1,8 +1,11 @@
 //! Life on a node: restarts, upgrades, full disks, crowds.
 
 use std::fs;
+use std::iter;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 
@@ -155,17 +158,20 @@ fn full(context: &Context, folder: &str) -> Outcome {
 /// Pods that a node gets at once when another one fails.
 const CROWD: u32 = 30;
 
-fn crowd(context: &Context) -> Outcome {
-    let of_each = |work: &(dyn Fn(&Cri, u32) -> Outcome + Sync)| -> Outcome {
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..CROWD).map(|number| scope.spawn(move || work(&Cri::connect(context)?, number))).collect();
-            threads.into_iter().try_for_each(|thread| match thread.join() {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Failure::Wrong("a thread of the test panicked".into())),
-            })
+/// Does this work as often at once, each with its own connection and number.
+fn at_once(context: &Context, times: u32, work: &(dyn Fn(&Cri, u32) -> Outcome + Sync)) -> Outcome {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..times).map(|number| scope.spawn(move || work(&Cri::connect(context)?, number))).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Wrong("a thread of the test panicked".into())),
         })
-    };
+    })
+}
+
+fn crowd(context: &Context) -> Outcome {
+    let of_each = |work: &(dyn Fn(&Cri, u32) -> Outcome + Sync)| at_once(context, CROWD, work);
     of_each(&|cri, number| {
         let pod = cri.pod(&format!("p{number}")).run()?;
         pod.container("one").script("echo well; exec sleep 3600").start()?.wait_for("well")
@@ -187,15 +193,27 @@ fn crowd(context: &Context) -> Outcome {
 /// What containerd's memory may grow by, in KiB: its garbage is collected when it likes.
 const GROWTH: u64 = 64 << 10;
 
+/// How many pods come and go at once.
+const LANES: u32 = 3;
+
 fn cycles(context: &Context) -> Outcome {
-    let cri = Cri::connect(context)?;
     let containerd = disturbance::containerd().unwrap_or(0);
     let open = || fs::read_dir(format!("/proc/{containerd}/fd")).map(Iterator::count).unwrap_or(0);
     let memory = || listing::status(containerd, "VmRSS").unwrap_or(0);
-    let cycle = |number: u32| runs(&cri, &format!("p{number}"));
-    (0..2).try_for_each(cycle)?;
+    let many = |numbers: Range<u32>| {
+        let next = AtomicU32::new(numbers.start);
+        at_once(context, LANES, &|cri, _| {
+            // One that fails is the last one of all.
+            let cycle =
+                |number| runs(cri, &format!("p{number}")).inspect_err(|_| next.store(numbers.end, Relaxed));
+            iter::repeat_with(|| next.fetch_add(1, Relaxed))
+                .take_while(|number| *number < numbers.end)
+                .try_for_each(cycle)
+        })
+    };
+    many(0..LANES)?;
     let before = (open(), memory());
-    (0..context.options.cycles).try_for_each(|number| cycle(number + 2))?;
+    many(LANES..LANES + context.options.cycles)?;
     eventually(SECONDS, || {
         check(open() <= before.0 + 2, || format!("containerd had {} files open, now {}", before.0, open()))
     })?;

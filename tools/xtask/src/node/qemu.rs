@@ -1,4 +1,4 @@
-//! QEMU for a node that it emulates: Debian's source with three faults of nested virtualisation mended (`qemu/*.patch`).
+//! QEMU for a node that it emulates: Debian's source with four faults mended that nested virtual machines bring out (`qemu/*.patch`).
 //!
 //! With Debian's own build guests triple-faulted or hung, and nodes died after minutes. No test is tried twice for that any more: what
 //! fails in a node with this QEMU is taken for our own mistake.
@@ -38,6 +38,7 @@ const PATCH: &str = concat!(
     include_str!("qemu/interrupt-once.patch"),
     include_str!("qemu/flags-of-the-first-processor.patch"),
     include_str!("qemu/interrupts-of-other-threads.patch"),
+    include_str!("qemu/code-of-other-processors.patch"),
 );
 const DEVICES: &str = include_str!("qemu/devices.mak");
 

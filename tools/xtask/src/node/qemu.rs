@@ -39,6 +39,7 @@ const PATCH: &str = concat!(
     include_str!("qemu/flags-of-the-first-processor.patch"),
     include_str!("qemu/interrupts-of-other-threads.patch"),
     include_str!("qemu/code-of-other-processors.patch"),
+    include_str!("qemu/memory-filled-where-code-was.patch"),
 );
 const DEVICES: &str = include_str!("qemu/devices.mak");
 

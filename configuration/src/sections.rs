@@ -164,7 +164,7 @@ section! {
         start_seconds: Seconds<1, 3600> = Seconds(30),
         /// For the answer to a request to the agent.
         request_seconds: Seconds<1, 3600> = Seconds(60),
-        /// For a guest to end by itself when its pod is stopped, before its VMM is killed.
+        /// For a guest to write what it still holds to the host's disks when its pod ends, before its VMM is killed.
         stop_seconds: Seconds<1, 600> = Seconds(5),
         /// For the rest of a process's output after its exit, when another process still holds its output open.
         drain_seconds: Seconds<1, 600> = Seconds(2),

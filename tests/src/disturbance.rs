@@ -125,6 +125,38 @@ pub fn little_memory(mib: u64) -> Result<Disturbance, Failure> {
     Ok(Disturbance(()))
 }
 
+/// A cgroup whose memory is nearly taken.
+#[derive(Debug)]
+pub struct FullCgroup {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+/// Makes a cgroup of this name that may have `mib` MiB of memory, of which `free` are left.
+///
+/// # Errors
+/// It can't be made.
+pub fn full_cgroup(name: &str, mib: u64, free: u64) -> Result<FullCgroup, Failure> {
+    let full =
+        FullCgroup { folder: Path::new("/sys/fs/cgroup").join(name), file: Path::new("/dev/shm").join(name) };
+    fs::create_dir(&full.folder).map_err(Failure::io("can't make a cgroup"))?;
+    fs::write(full.folder.join("memory.max"), (mib << 20).to_string())
+        .map_err(Failure::io("can't limit a cgroup's memory"))?;
+    // What is in a file system of memory is its writer's, also after that one's end.
+    let (processes, file) = (full.folder.join("cgroup.procs"), full.file.display());
+    let taken = mib - free;
+    let script = format!("echo $$ > {}; head -c {taken}M /dev/zero > {file}", processes.display());
+    run(&["sh", "-c", &script])?;
+    Ok(full)
+}
+
+impl Drop for FullCgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.file);
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 fn limit_memory(pid: u32, bytes: &str) -> Outcome {
     run(&["prlimit", "--pid", &pid.to_string(), &format!("--as={bytes}")])
 }

@@ -23,6 +23,7 @@ mod process;
 mod runner;
 mod task;
 mod terminal;
+mod timeline;
 mod wait;
 
 use std::process::ExitCode;

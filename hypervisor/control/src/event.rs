@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum Event {
     /// The guest runs.
     Started {
-        /// T1 to T5, as far as they apply.
+        /// T2 to T5, as far as they apply.
         moments: Vec<Moment>,
     },
-    /// The guest wrote a marker (T6 to T8) or sent its first vsock packet (T9).
+    /// stage0 is done (T6), the guest's init began (T8) or sent its first vsock packet (T9).
     Reached(Moment),
     /// stage0 of a simulated guest did a part of its work: `nacre_stage0_abi::step`.
     Stage0Did {

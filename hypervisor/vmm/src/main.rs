@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use nacre_control::{Channel, Event, Moment, Request, StopReason, VmConfig};
+use nacre_control::{Channel, Event, Request, StopReason, VmConfig};
 use nacre_vmm::files::Files;
 use nacre_vmm::machine::Machine;
 use nacre_vmm::reports::{Report, Reporter, moment};
@@ -13,7 +13,6 @@ use nix::sys::signalfd::SignalFd;
 use slog::{Drain, Logger, o};
 
 fn main() -> ExitCode {
-    let moments = vec![moment(1)];
     let (channel, signals) = match prepare() {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match serve(&channel, &signals, moments) {
+    match serve(&channel, &signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             let stopped = Event::Stopped { reason: StopReason::Failed(text), console_tail: String::new() };
@@ -39,9 +38,9 @@ fn prepare() -> Result<(Channel, SignalFd), process::ProcessError> {
 }
 
 /// Runs the one machine of this process. An error is what kept it from starting.
-fn serve(channel: &Channel, signals: &SignalFd, mut moments: Vec<Moment>) -> Result<(), String> {
+fn serve(channel: &Channel, signals: &SignalFd) -> Result<(), String> {
     let (config, files) = first_request(channel)?;
-    moments.push(moment(2));
+    let mut moments = vec![moment(2)];
     let (reporter, reports, bell) = Reporter::new().map_err(|error| chain_text(&error))?;
     report_panics(reporter.clone());
     let machine = Machine::start(&config, files, &reporter, &mut moments, &logger())

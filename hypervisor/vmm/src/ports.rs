@@ -11,9 +11,8 @@ use nacre_stage0_abi::tdx::EXTEND_PORT;
 use crate::reports::{Report, Reporter, moment};
 use crate::simulated::RunningModule;
 
-/// Progress markers, the PC's diagnostic port.
+/// The PC's diagnostic port, where the agent tells that it begins.
 const MARKERS: u16 = 0x80;
-const MARKER_KERNEL: u8 = 0x40;
 const MARKER_INIT: u8 = 0x41;
 /// QEMU's pvpanic interface (`docs/specs/pvpanic.rst` there): reading tells the supported events, and the guest's
 /// init announces its power-off here. That is the end: the kernel's way down to a reset would only cost exits.
@@ -32,7 +31,6 @@ const FLOATING: u8 = 0xff;
 #[derive(Debug)]
 pub struct Ports {
     reporter: Reporter,
-    kernel_seen: AtomicBool,
     init_seen: AtomicBool,
     /// Whether stage0 runs first, which has ports of its own.
     stage0: bool,
@@ -43,11 +41,9 @@ pub struct Ports {
 impl Ports {
     /// Ports that report to `reporter`. With `stage0` they take its steps and the code with which it stops.
     pub fn new(reporter: Reporter, stage0: bool) -> Self {
-        let seen = || AtomicBool::new(false);
         Self {
             reporter,
-            kernel_seen: seen(),
-            init_seen: seen(),
+            init_seen: AtomicBool::new(false),
             stage0,
             steps_seen: AtomicU8::new(0),
             module: None,
@@ -80,9 +76,8 @@ impl Ports {
             }
         }
         match (port, value) {
-            // SECURITY: the guest can write these without end. Each is worth one message per life.
-            (MARKERS, MARKER_KERNEL) => self.mark(&self.kernel_seen, 7),
-            (MARKERS, MARKER_INIT) => self.mark(&self.init_seen, 8),
+            // SECURITY: the guest can write this without end. It is worth one message per life.
+            (MARKERS, MARKER_INIT) => self.init_began(),
             (PVPANIC, event) if event & PANICKED != 0 => return Some(StopReason::Reset),
             (PVPANIC, event) if event & SHUTDOWN != 0 => return Some(StopReason::PowerOff),
             (KEYBOARD, PULSE_RESET) => return Some(StopReason::Reset),
@@ -116,9 +111,9 @@ impl Ports {
         }
     }
 
-    fn mark(&self, seen: &AtomicBool, t: u8) {
-        if !seen.swap(true, Ordering::Relaxed) {
-            self.reporter.send(Report::Reached(moment(t)));
+    fn init_began(&self) {
+        if !self.init_seen.swap(true, Ordering::Relaxed) {
+            self.reporter.send(Report::Reached(moment(8)));
         }
     }
 }

@@ -86,6 +86,14 @@ impl HostCgroup {
     }
 }
 
+/// The group that this process is in, with its pod, if the kernel has killed a process of it for its memory.
+pub fn short_of_memory() -> Option<PathBuf> {
+    let group = own_group(Path::new(ROOT));
+    let events = fs::read_to_string(group.join("memory.events")).ok()?;
+    let killed = events.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+    (killed != "0").then_some(group)
+}
+
 /// The group that this process is in.
 fn own_group(root: &Path) -> PathBuf {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

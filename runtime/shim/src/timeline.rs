@@ -1,8 +1,8 @@
 //! The moments T0 to T12 of a launch, all `CLOCK_MONOTONIC` in nanoseconds.
 //!
-//! T0 Create received, T1 VMM exec'd, T2 its files received, T3 memory filled, T5 first `KVM_RUN`, T7 kernel entry,
-//! T8 init, T9 the guest's first vsock packet, T10 agent ready, T11 the container's process runs, T12 Start
-//! answered.
+//! T0 Create received, T1 VMM about to be exec'd, T2 its files received, T3 memory filled, T4 measurement finished, T5
+//! first `KVM_RUN`, T6 stage0 done, T7 kernel entry, T8 init, T9 the guest's first vsock packet, T10 agent ready, T11 the
+//! container's process runs, T12 Start answered. T4 and T6 are of measured machines only.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -14,6 +14,8 @@ use std::time::Duration;
 use nacre_control::Moment;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+
+use crate::size::Size;
 
 /// The last moment.
 const LAST: u8 = 12;
@@ -30,9 +32,14 @@ pub struct Timeline {
 pub struct Launch {
     id: String,
     namespace: String,
-    vcpus: u8,
-    memory_mib: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vcpus: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_mib: Option<u32>,
     moments: BTreeMap<String, u64>,
+    /// What kept the pod from running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// Now.
@@ -69,21 +76,32 @@ impl Timeline {
         named(moments.as_ref().unwrap_or(&BTreeMap::new()))
     }
 
-    /// The whole launch; only the first call gets it.
-    pub fn finish(&self, id: &str, namespace: &str, vcpus: u8, memory_mib: u32) -> Option<Launch> {
+    /// The whole launch; only the first call gets it. One that failed may have no size.
+    pub fn finish(
+        &self,
+        id: &str,
+        namespace: &str,
+        size: Option<Size>,
+        error: Option<String>,
+    ) -> Option<Launch> {
         let moments = self.moments.lock().ok()?.take()?;
         Some(Launch {
             id: id.into(),
             namespace: namespace.into(),
-            vcpus,
-            memory_mib,
+            vcpus: size.map(|size| size.vcpus),
+            memory_mib: size.map(|size| size.memory_mib),
             moments: named(&moments),
+            error,
         })
     }
 }
 
 fn named(moments: &BTreeMap<u8, u64>) -> BTreeMap<String, u64> {
-    moments.iter().map(|(t, ns)| (format!("T{t}"), *ns)).collect()
+    let measured = moments.contains_key(&4);
+    // The kernel's first instruction is the guest's own, or the one after stage0's last.
+    let entry = moments.get(if measured { &6 } else { &5 }).map(|ns| (7, *ns));
+    let all = moments.iter().map(|(t, ns)| (*t, *ns)).chain(entry);
+    all.map(|(t, ns)| (format!("T{t}"), ns)).collect()
 }
 
 impl Launch {
@@ -118,13 +136,31 @@ mod tests {
         timeline.record(Moment { t: 10, ns: 30 });
         timeline.record(Moment { t: 13, ns: 40 });
 
-        let launch = timeline.finish("web", "default", 1, 256).unwrap();
+        let size = Some(Size { vcpus: 1, memory_mib: 256 });
+        let launch = timeline.finish("web", "default", size, None).unwrap();
 
         assert_eq!(
             launch.line().unwrap(),
             "{\"id\":\"web\",\"namespace\":\"default\",\"vcpus\":1,\"memory_mib\":256,\
              \"moments\":{\"T0\":5,\"T10\":20}}\n"
         );
-        assert!(timeline.finish("web", "default", 1, 256).is_none());
+        assert!(timeline.finish("web", "default", size, None).is_none());
+    }
+
+    #[test]
+    fn a_launch_that_failed_says_why() {
+        let timeline = Timeline::begin(5);
+        timeline.record(Moment { t: 1, ns: 7 });
+        let launch = timeline.finish("web", "default", None, Some("no kernel".into())).unwrap();
+        let line = "{\"id\":\"web\",\"namespace\":\"default\",\"moments\":{\"T0\":5,\"T1\":7},\"error\":\"no kernel\"}\n";
+        assert_eq!(launch.line().unwrap(), line);
+    }
+
+    #[test]
+    fn the_kernel_is_entered_by_the_vmm_or_by_stage0() {
+        let entered = |moments: &[(u8, u64)]| named(&moments.iter().copied().collect()).get("T7").copied();
+        assert_eq!(entered(&[(0, 1), (5, 2)]), Some(2));
+        assert_eq!(entered(&[(0, 1), (4, 2), (5, 3), (6, 4)]), Some(4));
+        assert_eq!(entered(&[(0, 1), (4, 2), (5, 3)]), None);
     }
 }

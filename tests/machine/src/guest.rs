@@ -51,8 +51,18 @@ pub fn missing(_: &Kvm) -> Option<String> {
     (!there).then(|| format!("{FOLDER} has not the guest's files"))
 }
 
-/// Starts a guest; a measured one is changed between planning and carrying out.
+/// Starts the node's guest; a measured one is changed between planning and carrying out.
 pub fn start(
+    way: Way<'_>,
+    change: impl FnOnce(&mut Planned) -> Result<(), Failure> + Send,
+) -> Result<Guest, Failure> {
+    let kernel = Path::new(FOLDER).join("vmlinux");
+    start_kernel(File::open(kernel).map_err(said("vmlinux"))?, way, change)
+}
+
+/// Starts a guest with another kernel.
+pub fn start_kernel(
+    kernel: File,
     way: Way<'_>,
     change: impl FnOnce(&mut Planned) -> Result<(), Failure> + Send,
 ) -> Result<Guest, Failure> {
@@ -62,7 +72,7 @@ pub fn start(
     let listener = UnixListener::bind(folder.path().join("vsock")).map_err(said("a socket"))?;
     let mut files: Vec<OwnedFd> = vec![
         kvm.into(),
-        open("vmlinux")?.into(),
+        kernel.into(),
         open("initrd.img")?.into(),
         open("stage0.bin")?.into(),
         listener.into(),

@@ -5,6 +5,7 @@
 
 mod bench;
 mod case;
+mod ends;
 mod guest;
 mod protected;
 mod tampering;
@@ -18,7 +19,11 @@ use kvm_ioctls::Kvm;
 /// Cases, and what tells why they can't run here.
 type Group = (&'static [Case], fn(&Kvm) -> Option<String>);
 
-const GROUPS: [Group; 2] = [(tampering::CASES, guest::missing), (protected::CASES, protected::missing)];
+const GROUPS: [Group; 3] = [
+    (ends::CASES, guest::missing),
+    (tampering::CASES, guest::missing),
+    (protected::CASES, protected::missing),
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

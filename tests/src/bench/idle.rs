@@ -4,9 +4,10 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::{Sample, Subject, memory, processes, start};
+use super::{Sample, Subject, memory, processes};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::timeline;
 
 /// How long a pod may take to come to rest: a Linux that has just started asks for random numbers after 5, 10, 20 and 40
 /// seconds, and its network's timers run out.
@@ -29,7 +30,7 @@ pub fn measure(
     let after = Time::of(&pids);
 
     let (mut own, mut guest) = (0, 0);
-    let size = if pids.len() > 1 { start::launch(&task.id)?["memory_mib"].as_u64() } else { None };
+    let size = if pids.len() > 1 { timeline::of(&task.id)?["memory_mib"].as_u64() } else { None };
     for pid in &pids {
         let memory = memory::of(*pid, size.map(|mib| mib * 1024))?;
         own += memory.own;

@@ -22,7 +22,7 @@ const MEMORY_MIB: &str = "256";
 /// writes to port 0x80, which is where the agent's sign goes.
 const COMMAND_LINE: &str = "console=hvc0 reboot=t panic=-1 quiet loglevel=1 noreplace-smp \
                             rcupdate.rcu_expedited=1 no_timer_check tsc=reliable random.trust_cpu=on \
-                            cryptomgr.notests swiotlb=noforce io_delay=none";
+                            cryptomgr.notests swiotlb=noforce acpi=off mce=off io_delay=none";
 
 /// What the agent writes to port 0x80 when it starts.
 const STARTED: u8 = 0x41;

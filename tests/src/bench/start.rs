@@ -1,6 +1,5 @@
 //! How long a container takes from `ctr run` to its end, and its VM from its start to its agent.
 
-use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,8 +7,7 @@ use serde_json::Value;
 use super::{Sample, Subject};
 use crate::context::Context;
 use crate::failure::{Failure, wrong};
-
-const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
+use crate::timeline;
 
 /// One run of `true`.
 pub fn measure(context: &Context, subject: Subject, number: u32) -> Result<Vec<Sample>, Failure> {
@@ -18,7 +16,7 @@ pub fn measure(context: &Context, subject: Subject, number: u32) -> Result<Vec<S
     let finished = context.container(&name).command(&["true"]).run()?.exited(0)?;
     let mut samples = vec![sample("ctr_run_true", subject.name, finished.took)];
     if subject.name == "nacre" {
-        let launch = launch(&context.id(&name))?;
+        let launch = timeline::of(&context.id(&name))?;
         // From the VMM's exec to the agent's ready message, and what of it any VMM pays: from the kernel's first
         // instruction to init's.
         samples.push(sample("exec_to_ready", subject.name, between(&launch, "T1", "T10")?));
@@ -38,15 +36,5 @@ fn between(launch: &Value, from: &str, to: &str) -> Result<Duration, Failure> {
     match (moment(from), moment(to)) {
         (Some(from), Some(to)) => Ok(Duration::from_nanos(to.saturating_sub(from))),
         _ => wrong(format!("a launch without {from} or {to}: {launch}")),
-    }
-}
-
-/// What nacre wrote about the start of this container's VM.
-pub fn launch(id: &str) -> Result<Value, Failure> {
-    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
-    let mut launches = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    match launches.find(|launch| launch["id"] == id) {
-        Some(launch) => Ok(launch),
-        None => wrong(format!("{TIMELINE} has no line for {id}")),
     }
 }

@@ -1,5 +1,6 @@
 //! Parts that die while a container runs: containerd's view stays true, and nothing is left.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Test;
 use crate::context::Context;
+use crate::disturbance;
 use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
 use crate::listing;
 use crate::process;
@@ -23,6 +25,13 @@ pub const TESTS: &[Test] = &[
     Test::new("vmm-killed-attached", "the VMM is killed: ctr run ends with an error", vmm_killed_attached)
         .only_nacre()
         .alone(),
+    Test::new(
+        "vmm-terminated",
+        "the VMM is told to end while its guest starts: ctr run says so",
+        vmm_terminated,
+    )
+    .only_nacre()
+    .alone(),
     Test::new("shim-killed", "the shim is killed: its container is gone, with all it had", shim_killed)
         .alone(),
     Test::new("containerd-restarted", "containerd is restarted: the container runs on", restarted).alone(),
@@ -53,6 +62,25 @@ fn vmm_killed_attached(context: &Context) -> Outcome {
     kill_process(vmm(&Task::new(context, &context.id("a")))?)?;
     running.finish(SECONDS)?.failed()?;
     context.gone(&context.id("a"))
+}
+
+fn vmm_terminated(context: &Context) -> Outcome {
+    let text = "[guest]\nkernel_parameters = \"agent.announce=0\"\n[timeouts]\nstart_seconds = 120\n";
+    let _configuration = disturbance::configuration(text)?;
+    let running = context.container("a").command(&["true"]).start()?;
+    let task = Task::new(context, &context.id("a"));
+    let pid = eventually(SECONDS, || vmm(&task).and_then(|pid| runs_guest(pid).map(|()| pid)))?;
+    signal(pid, Signal::SIGTERM)?;
+    let finished = running.finish(SECONDS)?.failed()?;
+    contains("the error", &finished.stderr, "the VMM was told to stop (SIGTERM)")?;
+    context.gone(&task.id)
+}
+
+/// Fails unless this VMM has a CPU.
+fn runs_guest(vmm: u32) -> Outcome {
+    let threads = fs::read_dir(format!("/proc/{vmm}/task")).into_iter().flatten().flatten();
+    let mut names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    check(names.any(|name| name.trim() == "vcpu0"), || "no CPU runs".to_owned())
 }
 
 fn shim_killed(context: &Context) -> Outcome {
@@ -102,8 +130,12 @@ fn guest_panics(context: &Context) -> Outcome {
 }
 
 fn kill_process(pid: u32) -> Outcome {
+    signal(pid, Signal::SIGKILL)
+}
+
+fn signal(pid: u32, signal: Signal) -> Outcome {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-    kill(pid, Signal::SIGKILL).map_err(Failure::other(format!("can't kill process {pid}")))
+    kill(pid, signal).map_err(Failure::other(format!("can't send {signal} to process {pid}")))
 }
 
 /// The process of the task's shim.

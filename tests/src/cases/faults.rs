@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::disturbance::{self, SMALL};
 use crate::failure::{Failure, Outcome, check, contains};
 use crate::launch::BUSYBOX;
+use crate::timeline;
 use crate::wait::{SECONDS, eventually};
 
 pub const TESTS: &[Test] = &[
@@ -23,6 +24,7 @@ pub const TESTS: &[Test] = &[
     fault("no-kvm", "/dev/kvm is missing", no_kvm),
     fault("forbidden-kvm", "/dev/kvm may not be opened", forbidden_kvm),
     fault("no-memory", "there is no memory for the VM", no_memory),
+    fault("memory-runs-out", "memory for the VM is gone while its guest starts", memory_runs_out),
     fault("cache-full", "the layer cache's disk is full", cache_full),
     fault("unknown-key", "the configuration has an unknown key", unknown_key),
     fault("wrong-value", "the configuration has a value that can't be", wrong_value),
@@ -72,7 +74,10 @@ fn kernel_panic(context: &Context) -> Outcome {
 fn silent_agent(context: &Context) -> Outcome {
     let text = "[guest]\nkernel_parameters = \"agent.announce=0\"\n[timeouts]\nstart_seconds = 12\n";
     let _fault = disturbance::configuration(text)?;
-    refused(context, &["agent", "12"])
+    refused(context, &["agent", "12"])?;
+    // A launch that failed leaves its line, too.
+    let launch = timeline::of(&context.id("a"))?;
+    contains("the launch's error", launch["error"].as_str().unwrap_or_default(), "agent")
 }
 
 fn given_up(context: &Context) -> Outcome {
@@ -109,6 +114,19 @@ fn no_memory(context: &Context) -> Outcome {
     let _configuration = disturbance::configuration("[vm]\ndefault_memory_mib = 8192\n")?;
     let _fault = disturbance::little_memory(6144)?;
     refused(context, &["memory"])
+}
+
+fn memory_runs_out(context: &Context) -> Outcome {
+    let name = context.id("full");
+    let _fault = disturbance::full_cgroup(&name, 400, 24)?;
+    let group = format!("/{name}/a");
+    let finished = context.container("a").flags(&["--cgroup", &group]).command(&["true"]).run()?.failed()?;
+    contains(
+        "the error",
+        &finished.stderr,
+        &format!("no memory is left, on the host or within the limits of /sys/fs/cgroup{group}"),
+    )?;
+    context.gone(&context.id("a"))
 }
 
 fn cache_full(context: &Context) -> Outcome {

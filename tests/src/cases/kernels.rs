@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use super::Test;
 use crate::context::Context;
 use crate::disturbance;
-use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
+use crate::failure::{Failure, Outcome, check, contains, equal};
+use crate::timeline::{self, TIMELINE};
 
 pub const TESTS: &[Test] = &[
     Test::new("own-kernel", "the container's kernel is not the node's", own_kernel).only_nacre(),
@@ -18,12 +17,10 @@ pub const TESTS: &[Test] = &[
     Test::new("listening-agent", "an agent that only listens, as Kata's, is dialled", listening_agent)
         .only_nacre()
         .alone(),
-    Test::new("timeline", "a launch leaves one line with its moments, in order", timeline)
+    Test::new("timeline", "a launch leaves one line with its moments, in order", moments)
         .only_nacre()
         .alone(),
 ];
-
-const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
 
 fn own_kernel(context: &Context) -> Outcome {
     let nodes = fs::read_to_string("/proc/sys/kernel/osrelease").map_err(Failure::io("no kernel release"))?;
@@ -68,21 +65,13 @@ fn listening_agent(context: &Context) -> Outcome {
     context.container("a").command(&["echo", "heard"]).run()?.wrote("heard\n").map(|_| ())
 }
 
-fn timeline(context: &Context) -> Outcome {
-    let before = fs::read_to_string(TIMELINE).unwrap_or_default().lines().count();
+fn moments(context: &Context) -> Outcome {
+    let lines = || fs::read_to_string(TIMELINE).unwrap_or_default().lines().count();
+    let before = lines();
     context.container("a").command(&["true"]).run()?.exited(0)?;
-    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
-    equal("lines for one launch", text.lines().count(), before + 1)?;
-    let line: Value =
-        serde_json::from_str(text.lines().last().unwrap_or_default()).map_err(Failure::other(TIMELINE))?;
-    equal("id", line["id"].as_str(), Some(context.id("a").as_str()))?;
+    equal("lines for one launch", lines(), before + 1)?;
+    let line = timeline::of(&context.id("a"))?;
     equal("namespace", line["namespace"].as_str(), Some(context.options.namespace.as_str()))?;
-    let mut last = 0;
-    // T4 is of confidential machines only; T6 and T7 are of firmware and of kernels that tell.
-    for name in ["T0", "T1", "T2", "T3", "T5", "T8", "T9", "T10", "T11", "T12"] {
-        let Some(moment) = line["moments"][name].as_u64() else { return wrong(format!("no {name}: {line}")) };
-        check(moment >= last, || format!("{name} is before the one before it: {line}"))?;
-        last = moment;
-    }
-    Ok(())
+    // T4 and T6 are of measured machines only.
+    timeline::in_order(&line, &["T0", "T1", "T2", "T3", "T5", "T7", "T8", "T9", "T10", "T11", "T12"])
 }

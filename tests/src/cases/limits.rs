@@ -27,7 +27,10 @@ fn memory(context: &Context) -> Outcome {
     let events = Events::subscribe(context)?;
     let container = context.container("a").flags(&["--memory-limit", LIMIT]);
     container.command(&["nacre-probe", "eat", "300"]).run()?.exited(137)?;
-    events.wait_for(&context.id("a"), "/tasks/oom")?;
+    let id = context.id("a");
+    events.wait_for(&id, "/tasks/exit")?;
+    let ooms = events.of(&id).into_iter().filter(|event| event.topic == "/tasks/oom").count();
+    equal("OOM events", ooms, 1)?;
     equal("events of the neighbour", events.of_task(&neighbour.id), Vec::<String>::new())?;
     neighbour.exec("1", &["echo", "still here"])?.wrote("still here\n")?;
     neighbour.end()

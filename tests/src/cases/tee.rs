@@ -14,6 +14,7 @@ use crate::disturbance;
 use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
 use crate::process::{self, Finished};
 use crate::task::Task;
+use crate::timeline;
 
 pub const TESTS: &[Test] = &[
     Test::new("tee-simulated", "a measured start through stage0, in the simulated platform", simulated)
@@ -59,7 +60,6 @@ pub const TESTS: &[Test] = &[
 /// Where the guest's files are, and the cache that remembers their hashes.
 const GUEST: &str = "/usr/share/nacre";
 const CACHE: &str = "/var/lib/nacre/layers";
-const TIMELINE: &str = "/var/log/nacre/launches.jsonl";
 /// Whose keys sign what simulated pods report.
 const KEYS: &str = "/var/lib/nacre/simulated";
 /// What whoever asks for a report has put into it.
@@ -72,17 +72,8 @@ fn simulated(context: &Context) -> Outcome {
     // Every place of a device is named, whether there is one or not: the line is measured.
     contains("the command line", &inside, "virtio_mmio.device=4K@0xd0012000:23")?;
     check(inside.ends_with("\n1\n"), || format!("not one CPU: {inside}"))?;
-    let text = fs::read_to_string(TIMELINE).map_err(Failure::io(TIMELINE))?;
-    let line: Value =
-        serde_json::from_str(text.lines().last().unwrap_or_default()).map_err(Failure::other(TIMELINE))?;
-    let mut last = 0;
     // T4 is the end of the launch, T6 that of stage0.
-    for name in ["T3", "T4", "T5", "T6", "T8"] {
-        let Some(moment) = line["moments"][name].as_u64() else { return wrong(format!("no {name}: {line}")) };
-        check(moment >= last, || format!("{name} is before the one before it: {line}"))?;
-        last = moment;
-    }
-    Ok(())
+    timeline::in_order(&timeline::of(&context.id("a"))?, &["T3", "T4", "T5", "T6", "T7", "T8"])
 }
 
 fn simulated_cpus(context: &Context) -> Outcome {

@@ -131,6 +131,7 @@ async fn launch(
     let tee = Tee::new(configuration, spec.annotations().as_ref())?;
     let plan = Plan::new(configuration, size, &socket, console.as_deref(), &network.interfaces, tee)?;
 
+    timeline.reach(1);
     let (pid, channel, errors) = vmm::spawn(&configuration.vmm.path)?;
     let (vmm, announced) =
         Vmm::attach(pid, channel, Some(errors), timeline, traces.log().clone()).map_err(VmmError::Io)?;

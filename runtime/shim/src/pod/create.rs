@@ -88,12 +88,21 @@ impl Pod {
         let role = Role::of(&spec)?;
         let made = match &role {
             Role::Member { .. } => self.create_member(&new, &role, spec).await?,
-            Role::Lone => self.create_lone(&new, &role, spec, t0).await?,
-            Role::Sandbox => self.create_sandbox(&new, &role, spec, t0).await?,
+            Role::Lone => self.with_launch(&new.id, self.create_lone(&new, &role, spec, t0)).await?,
+            Role::Sandbox => self.with_launch(&new.id, self.create_sandbox(&new, &role, spec, t0)).await?,
         };
         let pid = self.enter(new, made)?;
         reservation.kept = true;
         Ok(pid)
+    }
+
+    /// Making a container whose VM starts with it.
+    async fn with_launch(
+        &self,
+        id: &Id,
+        made: impl Future<Output = Result<Container, TaskError>>,
+    ) -> Result<Container, TaskError> {
+        made.await.inspect_err(|error| self.end_of_launch(id, Some(error)))
     }
 
     /// Announces a container that was made, and watches it from now on.

@@ -1,7 +1,5 @@
 //! Taking containers, processes and at last the VM away.
 
-use std::time::Duration;
-
 use nacre_protocol::agent::{DestroySandboxRequest, RemoveContainerRequest};
 use slog::{info, warn};
 
@@ -18,9 +16,6 @@ use crate::vmm::LAYER_DISK;
 /// How long the agent may take to undo a container, in seconds.
 const REMOVE_SECONDS: u32 = 10;
 
-/// How long a guest that is to end may take to write to the host's disks what it still holds of them.
-const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(5);
-
 impl Pod {
     /// Lets the guest write to the host's disks what it holds of them, before its VM ends. A pod without any has
     /// nothing to lose. A guest that doesn't do so in time loses its own data; the pod ends all the same.
@@ -31,7 +26,8 @@ impl Pod {
                 self.ask_to_write_out(machine).await;
             }
         };
-        if tokio::time::timeout(WRITE_OUT_PATIENCE, written).await.is_err() {
+        let patience = self.configuration().map(|known| known.timeouts.stop_seconds.duration());
+        if tokio::time::timeout(patience.unwrap_or_default(), written).await.is_err() {
             warn!(self.log, "disks not written out in time");
         }
     }

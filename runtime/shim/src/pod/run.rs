@@ -15,6 +15,7 @@ use crate::container::{Container, Exec};
 use crate::error::{TaskError, chain};
 use crate::events::{TaskExecAdded, TaskExecStarted, TaskPaused, TaskResumed, TaskStart};
 use crate::id::Id;
+use crate::machine::Machine;
 use crate::process::{Exit, Phase, Process};
 use crate::stdio::{Paths, Streams};
 
@@ -44,7 +45,7 @@ impl Pod {
         }
         if exec.is_empty() {
             self.events.publish(TaskStart { container_id: id.into(), pid, ..Default::default() });
-            self.end_of_launch(&container);
+            self.end_of_launch(&container.id, None);
         } else {
             let (container_id, exec_id) = (id.into(), exec.into());
             self.events.publish(TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
@@ -89,17 +90,21 @@ impl Pod {
         Ok(())
     }
 
-    /// Writes the launch's timeline after the first container's start.
-    fn end_of_launch(&self, container: &Container) {
+    /// Writes the launch's timeline after the first container's start, or when the VM could not be had.
+    pub(super) fn end_of_launch(&self, id: &Id, failed: Option<&TaskError>) {
         let timeline = lock(&self.timeline).clone();
-        timeline.reach(12);
-        let (Ok(machine), Ok(configuration)) = (self.machine(), self.configuration()) else { return };
-        let size = machine.size();
-        let (id, namespace) = (container.id.as_str(), self.namespace.as_str());
-        let Some(launch) = timeline.finish(id, namespace, size.vcpus, size.memory_mib) else { return };
+        if failed.is_none() {
+            timeline.reach(12);
+        }
+        let (machine, Ok(configuration)) = (self.machine().ok(), self.configuration()) else { return };
+        let size = machine.as_ref().map(|machine| machine.size());
+        let error = failed.map(|error| chain(error));
+        let Some(launch) = timeline.finish(id.as_str(), self.namespace.as_str(), size, error) else { return };
+        let of_pod =
+            |machine: &Machine| std::fs::write(machine.folder().file("timeline.json"), launch.line()?);
         let written = launch
             .append(&configuration.log.timeline_path)
-            .and_then(|()| std::fs::write(machine.folder().file("timeline.json"), launch.line()?));
+            .and_then(|()| machine.as_deref().map_or(Ok(()), of_pod));
         if let Err(error) = written {
             warn!(self.log, "timeline not written"; "error" => %error);
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use nacre_control::{Channel, ChannelError, Event, StopReason};
 use nacre_protocol::AGENT_PORT;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use slog::{Logger, debug};
@@ -18,6 +19,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::{Shared, Stopped};
+use crate::host_cgroup;
 use crate::pidfd::PidFd;
 use crate::timeline::Timeline;
 use crate::watched;
@@ -56,11 +58,7 @@ impl Reader {
         self.gone().await;
         let status = reap(self.pid);
         let stopped = told.unwrap_or_else(|| Stopped {
-            reason: StopReason::Failed(match status {
-                Some(WaitStatus::Signaled(_, signal, _)) => format!("the VMM was killed by {signal}"),
-                Some(WaitStatus::Exited(_, code)) => format!("the VMM exited with {code}"),
-                _ => "the VMM is gone".into(),
-            }),
+            reason: StopReason::Failed(in_words(status)),
             console_tail: errors.finish(),
         });
         end.send_replace(Some(stopped));
@@ -206,6 +204,21 @@ impl Errors {
         self.kept.extend_from_slice(new);
         let excess = self.kept.len().saturating_sub(ERRORS_KEPT);
         self.kept.drain(..excess);
+    }
+}
+
+/// How a VMM ended that said nothing.
+fn in_words(status: Option<WaitStatus>) -> String {
+    match (status, host_cgroup::short_of_memory()) {
+        (Some(WaitStatus::Signaled(_, Signal::SIGKILL, _)), Some(group)) => {
+            format!(
+                "the VMM was killed: no memory is left, on the host or within the limits of {}",
+                group.display()
+            )
+        }
+        (Some(WaitStatus::Signaled(_, signal, _)), _) => format!("the VMM was killed by {signal}"),
+        (Some(WaitStatus::Exited(_, code)), _) => format!("the VMM exited with {code}"),
+        _ => "the VMM is gone".into(),
     }
 }
 

@@ -55,8 +55,9 @@ const MACHINES: &[&str] = &["/payload/bin/nacre-machine-tests"];
 const STAGE0: &[&str] = &["/payload/bin/nacre-stage0-harness", "--stage0", "/payload/share/stage0.bin"];
 
 /// Tests of the VMM's own code, one group of which needs software-protected machines, and of stage0.
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 4] = [
     Group { prefix: "stage0-", kernel: Kernel::Debian, runner: STAGE0 },
+    Group { prefix: "end-", kernel: Kernel::Debian, runner: MACHINES },
     Group { prefix: "tamper-", kernel: Kernel::Debian, runner: MACHINES },
     Group { prefix: "protected-", kernel: Kernel::Protected, runner: MACHINES },
 ];

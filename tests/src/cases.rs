@@ -8,6 +8,7 @@ mod kernels;
 mod layers;
 mod life;
 mod limits;
+mod logs;
 mod many;
 mod networks;
 mod notices;
@@ -106,6 +107,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         settings::TESTS,
         layers::TESTS,
         life::TESTS,
+        logs::TESTS,
         notices::TESTS,
         kernels::TESTS,
         networks::TESTS,

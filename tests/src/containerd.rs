@@ -1,5 +1,5 @@
-//! The two calls of containerd's API that `ctr` has no command for: changing a container's specification before it
-//! starts, and changing the resources of a running one.
+//! What of containerd's API `ctr` has no command for: changing a container's specification before it starts, changing
+//! the resources of a running one, and a process whose specification is not the container's.
 //!
 //! gRPC over HTTP/2, with messages of a few fields each, encoded here.
 
@@ -15,6 +15,7 @@ use crate::options::Options;
 
 const SPECIFICATION: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+const PROCESS: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Replaces the specification of a container by that in `record`, which has the form of `ctr container info`.
@@ -40,6 +41,19 @@ pub fn update_resources(options: &Options, id: &str, resources: &Value) -> Resul
     let mut request = Message::default();
     request.text(1, id).message(2, &any(RESOURCES, &resources.to_string()));
     call(options, "/containerd.services.tasks.v1.Tasks/Update", &request)
+}
+
+/// Starts a process in a container; `process` has the form of the OCI specification. Its output goes to a FIFO.
+///
+/// # Errors
+/// containerd or the runtime refuses it.
+pub fn exec(options: &Options, id: &str, name: &str, stdout: &str, process: &Value) -> Result<(), Failure> {
+    let mut request = Message::default();
+    request.text(1, id).text(3, stdout).message(6, &any(PROCESS, &process.to_string())).text(7, name);
+    call(options, "/containerd.services.tasks.v1.Tasks/Exec", &request)?;
+    let mut request = Message::default();
+    request.text(1, id).text(2, name);
+    call(options, "/containerd.services.tasks.v1.Tasks/Start", &request)
 }
 
 fn any(kind: &str, json: &str) -> Message {

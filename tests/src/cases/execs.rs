@@ -1,15 +1,23 @@
 //! More processes in a running container.
 
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::json;
+
 use super::Test;
+use crate::containerd;
 use crate::context::Context;
-use crate::failure::{Outcome, check, contains, equal};
+use crate::failure::{Failure, Outcome, check, contains, equal};
 use crate::process;
 use crate::wait::SECONDS;
 
 pub const TESTS: &[Test] = &[
     Test::new("exec", "an exec has its own exit status, output, user, folder and environment", exec),
+    Test::new("exec-environment", "an exec has the environment of its own specification", environment),
     Test::new(
         "exec-missing-command",
         "a command that does not exist fails at once, with the reason",
@@ -32,6 +40,26 @@ fn exec(context: &Context) -> Outcome {
     );
     process::run(&mut user)?.wrote("1000\n1000\n/tmp\n")?;
     task.exec("tree", &["sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '"])?.wrote("sleep 1000 ")?;
+    task.end()
+}
+
+fn environment(context: &Context) -> Outcome {
+    let container = context.container("a").flags(&["--env", "SHELLFISH=oyster"]).command(&["sleep", "1000"]);
+    let task = container.detach()?;
+    let path = std::env::temp_dir().join(context.id("stdout"));
+    mkfifo(&path, Mode::S_IRWXU).map_err(Failure::other("can't make a FIFO"))?;
+    // Reading and writing, so that neither end waits for the other.
+    let output =
+        File::options().read(true).write(true).open(&path).map_err(Failure::io("can't open a FIFO"))?;
+    let process = json!({
+        "args": ["sh", "-c", "echo $SHELLFISH $WEED"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+        "env": ["PATH=/bin:/usr/bin", "WEED=kelp"],
+    });
+    containerd::exec(&context.options, &task.id, "one", &path.display().to_string(), &process)?;
+    fs::remove_file(&path).map_err(Failure::io("can't remove a FIFO"))?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).map_err(Failure::io("can't read a FIFO"))?;
+    equal("output", line.as_str(), "kelp\n")?;
     task.end()
 }
 

@@ -8,6 +8,7 @@ use super::client::Cri;
 use super::pod::Pod;
 use crate::cases::Test;
 use crate::context::Context;
+use crate::disturbance;
 use crate::failure::{Failure, Outcome, check, contains, equal};
 use crate::process::{self, Finished};
 
@@ -17,6 +18,9 @@ pub const TESTS: &[Test] = &[
     Test::new("operators/console", "the guest kernel's messages; no shell by default", console).only_nacre(),
     Test::new("operators/logs", "nacre logs shows what the shim logged", logs).only_nacre(),
     Test::new("operators/metrics", "nacre metrics counts pods and launches", metrics).only_nacre(),
+    Test::new("operators/check", "nacre check says what pods lack, and what to do", can_run)
+        .only_nacre()
+        .alone(),
     Test::new("operators/hung", "a guest that hangs hangs no operator", hung).only_nacre(),
 ];
 
@@ -27,6 +31,18 @@ fn nacre(words: &[&str]) -> Result<Finished, Failure> {
 fn json(words: &[&str]) -> Result<Value, Failure> {
     let text = nacre(words)?.exited(0)?.stdout;
     serde_json::from_str(&text).map_err(Failure::other(format!("no JSON from nacre {words:?}")))
+}
+
+fn can_run(_: &Context) -> Outcome {
+    contains("nacre check", &nacre(&["check"])?.exited(0)?.stdout, "This host can run pods")?;
+    let _fault = disturbance::no_kvm()?;
+    let found: Value = serde_json::from_str(&nacre(&["check", "--json"])?.failed()?.stdout)
+        .map_err(Failure::other("no JSON from nacre check"))?;
+    let missing =
+        found.as_array().into_iter().flatten().find(|it| it["state"] == "missing" && it["needed"] == true);
+    let text = missing.map(Value::to_string).unwrap_or_default();
+    contains("what is missing", &text, "/dev/kvm")?;
+    contains("what is missing", &text, "to_do")
 }
 
 /// The row of a pod in `nacre ps`.

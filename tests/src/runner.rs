@@ -127,6 +127,9 @@ fn one(test: &'static Test, options: &Options) -> Verdict {
             let said = output.lines().next().unwrap_or_default();
             Verdict::Skipped(format!("can't hold for a virtual machine: {why}; refused with {said:?}"))
         }
+        (Verdict::Passed, Some((why, _))) if options.runtime != RUNC => {
+            Verdict::Failed(format!("it holds, though it can't for a virtual machine: {why}"))
+        }
         (verdict, _) => verdict,
     }
 }

@@ -14,6 +14,12 @@ pub const TESTS: &[Test] = &[
     Test::new("statistics", "ctr task metrics shows memory, CPU and processes", statistics),
     Test::new("delete-running", "a running task is not deleted, a killed one is", delete_running),
     Test::new("restart", "a container starts again after its task was deleted", restart),
+    Test::new(
+        "checkpoint",
+        "a checkpoint is refused as unimplemented, and the container goes on",
+        checkpoint,
+    )
+    .only_nacre(),
     Test::new("created-only", "a task that was never started can be deleted", created_only),
 ];
 
@@ -38,6 +44,15 @@ fn pause(context: &Context) -> Outcome {
     equal("status", task.status()?.as_deref(), Some("RUNNING"))?;
     task.kill("SIGKILL", &[])?;
     running.finish(SECONDS)?.exited(137).map(|_| ())
+}
+
+fn checkpoint(context: &Context) -> Outcome {
+    let task = context.container("a").command(&["sleep", "1000"]).detach()?;
+    let refused = context.run_ctr(&["task", "checkpoint", &task.id])?.failed()?;
+    contains("the error", &refused.stderr, "a checkpoint")?;
+    equal("status", task.status()?.as_deref(), Some("RUNNING"))?;
+    task.exec("1", &["echo", "still here"])?.wrote("still here\n")?;
+    task.end()
 }
 
 fn processes(context: &Context) -> Outcome {

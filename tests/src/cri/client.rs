@@ -82,6 +82,11 @@ impl Cri {
         }
     }
 
+    /// Makes a call, and goes away without its answer, as a kubelet that is killed does.
+    pub fn abandon<T>(&self, after: Duration, call: impl AsyncFnOnce(Client) -> Result<Response<T>, Status>) {
+        let _ = self.runtime.block_on(async { tokio::time::timeout(after, call(self.client.clone())).await });
+    }
+
     /// containerd's version, for instance `1.7.24`.
     ///
     /// # Errors

@@ -136,6 +136,16 @@ impl<'p, 'a> ContainerBuilder<'p, 'a> {
         Ok(Container { cri, id, log })
     }
 
+    /// Asks for it to be created and does not wait for the answer for longer than this.
+    pub fn abandoned(self, after: Duration) {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: self.pod.id.clone(),
+            config: Some(self.config),
+            sandbox_config: Some(self.pod.config.clone()),
+        };
+        self.pod.cri.abandon(after, async |mut client| client.create_container(request).await);
+    }
+
     /// Creates and starts it.
     ///
     /// # Errors

@@ -37,6 +37,9 @@ pub const TESTS: &[Test] = &[
     Test::new("life/create-processes-killed", "the same with a pod's first process", process_in_create)
         .alone()
         .limit(600),
+    Test::new("life/create-abandoned", "of a pod whose kubelet goes away early nothing stays", abandoned)
+        .alone()
+        .limit(600),
     Test::new("life/create-containerd-killed", "the same with containerd", containerd_in_create)
         .alone()
         .limit(600),
@@ -187,6 +190,32 @@ fn process_in_create(context: &Context) -> Outcome {
         thread::sleep(delay);
         eventually(SECONDS, || kill("KILL", &made.processes()?))
     })
+}
+
+fn abandoned(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    for delay in DELAYS {
+        cri.pod("a").abandoned(Duration::from_millis(delay))?;
+        // As kubelet does when it is back: what it finds it removes, and it tries again until the name is free.
+        eventually(SECONDS, || {
+            for pod in cri.pods()? {
+                cri.traces.note(&pod.id)?;
+                Pod { cri: &cri, id: pod.id, config: Default::default() }.end()?;
+            }
+            runs(&cri, "a")
+        })?;
+    }
+    let pod = cri.pod("b").run()?;
+    for delay in [0, 20, 200] {
+        pod.container("one").abandoned(Duration::from_millis(delay));
+        eventually(SECONDS, || {
+            pod.remove_containers()?;
+            equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")
+        })?;
+        pod.remove_containers()?;
+    }
+    pod.end()?;
+    equal("pods", cri.pods()?.len(), 0)
 }
 
 fn containerd_in_create(context: &Context) -> Outcome {

@@ -1,10 +1,13 @@
 //! Pods: describing, running, looking at and ending them.
 
+use std::time::Duration;
+
 use k8s_cri::v1::{
-    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode,
-    NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PodSandboxState, PodSandboxStats,
-    PodSandboxStatsRequest, PodSandboxStatusRequest, PodSandboxStatusResponse, PortForwardRequest,
-    PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
+    ContainerFilter, DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    ListContainersRequest, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    PodSandboxState, PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatusRequest,
+    PodSandboxStatusResponse, PortForwardRequest, PortMapping, RemoveContainerRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StopPodSandboxRequest,
 };
 
 use super::client::{Cri, LABEL};
@@ -89,6 +92,29 @@ impl<'a> PodBuilder<'a> {
     /// # Errors
     /// containerd or the runtime refuses it.
     pub fn run(mut self) -> Result<Pod<'a>, Failure> {
+        self.complete()?;
+        let request =
+            RunPodSandboxRequest { config: Some(self.config.clone()), runtime_handler: self.handler };
+        let answer =
+            self.cri.call("RunPodSandbox", async |mut client| client.run_pod_sandbox(request).await)?;
+        let id = answer.pod_sandbox_id;
+        self.cri.traces.note(&id)?;
+        Ok(Pod { cri: self.cri, id, config: self.config })
+    }
+
+    /// Asks for it to be run and does not wait for the answer for longer than this.
+    ///
+    /// # Errors
+    /// Its folders can't be made.
+    pub fn abandoned(mut self, after: Duration) -> Outcome {
+        self.complete()?;
+        let request = RunPodSandboxRequest { config: Some(self.config), runtime_handler: self.handler };
+        self.cri.abandon(after, async |mut client| client.run_pod_sandbox(request).await);
+        Ok(())
+    }
+
+    /// Adds what kubelet makes for each pod.
+    fn complete(&mut self) -> Outcome {
         let name = self.config.metadata.as_ref().map(|data| data.name.clone()).unwrap_or_default();
         if self.config.log_directory.is_empty() {
             let folder = self.cri.traces.folder(&format!("logs-{name}"))?;
@@ -98,13 +124,7 @@ impl<'a> PodBuilder<'a> {
         if linux.cgroup_parent.is_empty() {
             linux.cgroup_parent = self.cri.traces.cgroup(&name)?;
         }
-        let request =
-            RunPodSandboxRequest { config: Some(self.config.clone()), runtime_handler: self.handler };
-        let answer =
-            self.cri.call("RunPodSandbox", async |mut client| client.run_pod_sandbox(request).await)?;
-        let id = answer.pod_sandbox_id;
-        self.cri.traces.note(&id)?;
-        Ok(Pod { cri: self.cri, id, config: self.config })
+        Ok(())
     }
 
     /// Fails if it runs; returns the error's text.
@@ -201,6 +221,22 @@ impl<'a> Pod<'a> {
     pub fn end(&self) -> Outcome {
         self.stop()?;
         self.remove()
+    }
+
+    /// Removes all of its containers, also those that nobody was told of.
+    ///
+    /// # Errors
+    /// One can't be removed.
+    pub fn remove_containers(&self) -> Outcome {
+        let filter = ContainerFilter { pod_sandbox_id: self.id.clone(), ..Default::default() };
+        let request = ListContainersRequest { filter: Some(filter) };
+        let found =
+            self.cri.call("ListContainers", async |mut client| client.list_containers(request).await)?;
+        for container in found.containers {
+            let request = RemoveContainerRequest { container_id: container.id };
+            self.cri.call("RemoveContainer", async |mut client| client.remove_container(request).await)?;
+        }
+        Ok(())
     }
 
     /// A connection to a port of the pod's localhost, as `kubectl port-forward` makes it.

@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     Test::new("processes/attach-terminal", "attach to a terminal works and resizes it", attach_terminal),
     Test::new("processes/logs", "the log has both streams in order, with long lines in parts", logs),
     Test::new("processes/log-rotation", "after rotation the log goes on in the new file", rotation),
+    Test::new("processes/stop-signal", "stop sends the signal that the image names", signal_of_image),
     Test::new("processes/stop-with-grace", "stop ends a container by its signal and waits for it", grace),
     Test::new("processes/kill-after-grace", "a container that ignores its signal is killed", kill),
     Test::new("processes/reasons", "exit status and reason say how a container ended", reasons),
@@ -184,6 +185,18 @@ fn grace(context: &Context) -> Outcome {
     container.stop(60)?;
     container.exited(9)?;
     contains("output", &container.output()?, "leaving\n")?;
+    pod.end()
+}
+
+fn signal_of_image(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let pod = cri.pod("a").run()?;
+    let script = "trap 'echo asked; exit 9' USR1; echo ready; while :; do sleep 0.1; done";
+    let container = pod.container("one").image("nacre.test/configured:1").script(script).start()?;
+    container.wait_for("ready")?;
+    container.stop(60)?;
+    container.exited(9)?;
+    contains("output", &container.output()?, "asked\n")?;
     pod.end()
 }
 

@@ -7,6 +7,7 @@ use super::client::Cri;
 use crate::cases::Test;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, check, contains, equal};
+use crate::options::RUNC;
 
 pub const TESTS: &[Test] = &[
     Test::new("security/user-and-groups", "runAsUser, runAsGroup and supplemental groups hold", user),
@@ -127,6 +128,22 @@ fn seccomp(context: &Context) -> Outcome {
 
 fn privileged(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
+    // A device of the node: of a privileged container's devices it is none, with either way to handle them.
+    for handler in ["", "other-devices"] {
+        let pod = cri.pod("b").security(|it| it.privileged = true);
+        let pod = if handler.is_empty() { pod } else { pod.variant(handler) };
+        let pod = pod.run()?;
+        let script = "ls /dev; echo x >/dev/null && head -c 1 /dev/zero | wc -c";
+        let shown = pod.container("one").script(script).security(|it| it.privileged = true).run()?;
+        check(shown.ends_with("\n1\n"), || format!("null and zero don't work: {shown}"))?;
+        if context.options.runtime != RUNC {
+            let nodes = ["kvm", "mem", "fuse", "loop-control", "vda", "sda", "rtc0"];
+            let there = |name: &&&str| shown.lines().any(|line| line == **name);
+            let found: Vec<_> = nodes.iter().filter(there).collect();
+            check(found.is_empty(), || format!("devices of the node: {found:?}"))?;
+        }
+        pod.end()?;
+    }
     let pod = cri.pod("a").security(|it| it.privileged = true).run()?;
     let script = "cat /proc/self/status; mount -t tmpfs none /tmp && echo mounted; \
                   echo 0 >/proc/sys/kernel/printk_devkmsg 2>/dev/null; test -w /sys/fs/cgroup && echo writable";

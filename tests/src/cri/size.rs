@@ -9,7 +9,7 @@ use super::client::Cri;
 use super::traces::Traces;
 use crate::cases::Test;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, check, equal};
+use crate::failure::{Failure, Outcome, check, contains, equal, wrong};
 use crate::wait::{SECONDS, eventually};
 
 pub const TESTS: &[Test] = &[
@@ -22,6 +22,13 @@ pub const TESTS: &[Test] = &[
         "statistics of a pod agree with its cgroup and its containers'",
         pod_statistics,
     ),
+    Test::new("size/machine", "a pod's machine has the pod's CPUs and memory", machine).only_nacre(),
+    Test::new(
+        "size/machine-in-cgroup",
+        "a machine fits the pod's cgroup, or is refused with the numbers",
+        fits,
+    )
+    .only_nacre(),
     Test::new("size/pod-cgroup", "a pod's processes are in its cgroup", pod_cgroup),
 ];
 
@@ -39,6 +46,50 @@ fn limits(context: &Context) -> Outcome {
     equal("memory.max", file("memory.max")?.trim(), "104857600")?;
     equal("cpu.max", file("cpu.max")?.trim(), "50000 100000")?;
     pod.end()
+}
+
+/// The machine of a pod with two CPUs and so many MiB, as a container sees it: CPUs, and memory in MiB.
+fn seen(cri: &Cri, memory: i64) -> Result<(u64, i64), Failure> {
+    let pod = cri.pod("a").resources(|it| {
+        (it.memory_limit_in_bytes, it.cpu_period, it.cpu_quota) = (memory * MIB, 100_000, 200_000);
+    });
+    let pod = pod.run()?;
+    let shown = pod.container("one").script("nproc; sed -n 's/MemTotal: *//p' /proc/meminfo").run()?;
+    pod.end()?;
+    let mut numbers = shown.split_whitespace().filter_map(|word| word.parse::<i64>().ok());
+    let (cpus, kib) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    Ok((u64::try_from(cpus).unwrap_or(0), kib / 1024))
+}
+
+/// What the kernel of a guest of a few hundred MiB keeps of its memory from MemTotal, at the most.
+const OF_KERNEL_MIB: i64 = 48;
+
+fn machine(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let (cpus, mib) = seen(&cri, 300)?;
+    equal("CPUs", cpus, 2)?;
+    // With vm.memory_overhead_mib.
+    let whole = 300 + 64;
+    check((whole - OF_KERNEL_MIB..=whole).contains(&mib), || format!("{mib} MiB instead of {whole}"))
+}
+
+fn fits(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let limit = Traces::cgroup_folder(&cri.traces.cgroup("a")?).join("memory.max");
+    let set = |mib: i64| {
+        fs::write(&limit, (mib * MIB).to_string()).map_err(Failure::io(limit.display().to_string()))
+    };
+    set(300)?;
+    let (_, mib) = seen(&cri, 300)?;
+    // Less vm.host_overhead_mib and 1/128 for page tables.
+    let whole = 300 - 2 - 16;
+    check((whole - OF_KERNEL_MIB..=whole).contains(&mib), || format!("{mib} MiB instead of {whole}"))?;
+    set(60)?;
+    let refusal = cri.pod("a").refused()?;
+    for part in ["limited to 60 MiB", "leaves 43 MiB", "needs at least 64 MiB"] {
+        contains("the refusal", &refusal, part)?;
+    }
+    Ok(())
 }
 
 fn out_of_memory(context: &Context) -> Outcome {
@@ -91,7 +142,14 @@ fn statistics(context: &Context) -> Outcome {
         let available = value(memory.available_bytes);
         check(available + set == 128 << 20, || format!("available {available}, working set {set}"))?;
         let cpu = value(found.cpu.unwrap_or_default().usage_core_nano_seconds);
-        check(cpu > 0, || "no CPU time".into())
+        check(cpu > 0, || "no CPU time".into())?;
+        // What the container's own group says, a moment later.
+        let script = "cd /sys/fs/cgroup; cat memory.current; sed -n 's/^usage_usec //p' cpu.stat";
+        let inside: Vec<u64> =
+            container.shell(script)?.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [memory, microseconds] = inside[..] else { return wrong("the group has no counters") };
+        near("memory", usage, memory, 8 << 20)?;
+        near("CPU time", cpu / 1000, microseconds, 2_000_000)
     })?;
     pod.end()
 }
@@ -99,8 +157,12 @@ fn statistics(context: &Context) -> Outcome {
 fn pod_statistics(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
+    let parent = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
+    let folder = Traces::cgroup_folder(&parent);
     let container = pod.container("one").command(&["nacre-probe", "eat", "20"]).start()?;
     container.wait_for("ate 20 MiB")?;
+    let node = container.shell("ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")?;
+    container.shell(&format!("ping -c 1 -W 20 {}", node.trim()))?;
     eventually(SECONDS, || {
         let found = pod.statistics()?.linux.unwrap_or_default();
         let memory = found.memory.unwrap_or_default();
@@ -109,12 +171,20 @@ fn pod_statistics(context: &Context) -> Outcome {
         check(value(found.cpu.unwrap_or_default().usage_core_nano_seconds) > 0, || "no CPU time".into())?;
         let network = found.network.unwrap_or_default().default_interface.unwrap_or_default();
         equal("interface", network.name.as_str(), "eth0")?;
+        check(value(network.rx_bytes) > 0 && value(network.tx_bytes) > 0, || format!("{network:?}"))?;
+        let of_group = fs::read_to_string(folder.join("memory.current")).unwrap_or_default();
+        near("the pod's memory", usage, of_group.trim().parse().unwrap_or(0), 32 << 20)?;
         equal("containers", found.containers.len(), 1)?;
         let own = found.containers.into_iter().next().and_then(|it| it.memory).unwrap_or_default();
         let own = value(own.usage_bytes);
         check(own >= 20 << 20, || format!("its container uses {own} bytes of memory"))
     })?;
     pod.end()
+}
+
+/// Fails unless two counters that were read one after the other differ by no more than this.
+fn near(what: &str, one: u64, other: u64, most: u64) -> Outcome {
+    check(one.abs_diff(other) <= most, || format!("{what}: {one} and {other}"))
 }
 
 /// Processes in a cgroup and below it.

@@ -19,6 +19,11 @@ use crate::failure::{Failure, Outcome, check, contains, equal};
 pub const TESTS: &[Test] = &[
     Test::new("volumes/folder", "a folder of the node is there with its files", folder),
     Test::new("volumes/read-only", "a read-only mount can't be written", read_only),
+    Test::new(
+        "volumes/read-only-below",
+        "what is mounted below a read-only source is there, too",
+        read_only_below,
+    ),
     Test::new("volumes/shared-folder", "containers of a pod share a folder and a part of it", shared_folder),
     Test::new("volumes/empty-dir", "an emptyDir is shared and outlives a container", empty_dir),
     Test::new(
@@ -37,8 +42,8 @@ pub const TESTS: &[Test] = &[
     Test::new("volumes/files", "hosts, hostname and resolv.conf are there", files),
     Test::new("volumes/shared-memory", "containers of a pod share /dev/shm", shared_memory),
     Test::new("volumes/propagation-slave", "a mount can be HostToContainer", slave),
-    Test::new("volumes/propagation-shared", "a mount can't be Bidirectional, and is named", shared)
-        .only_nacre(),
+    Test::new("volumes/propagation-shared", "a mount in the container arrives on the node", shared)
+        .not_in_a_vm("its mounts are another kernel's", "the mount on /data can't be rshared"),
     Test::new("volumes/too-large", "a folder over the limit is refused with the key", too_large).only_nacre(),
     Test::new("volumes/disk-full", "a full root file system is an error of the writer alone", disk_full),
     Test::new("volumes/block", "a block device of the node is one in the container", blocks::raw),
@@ -120,6 +125,18 @@ fn read_only(context: &Context) -> Outcome {
     let pod = cri.pod("a").run()?;
     let container = pod.container("one").mount_with(&folder, "/data", |mount| mount.readonly = true);
     let script = "cat /data/pearl; echo black >/data/pearl || echo refused";
+    equal("output", container.script(script).run()?.as_str(), "white\nrefused\n")?;
+    pod.end()
+}
+
+fn read_only_below(context: &Context) -> Outcome {
+    let cri = Cri::connect(context)?;
+    let (folder, below) = (cri.traces.folder("volume")?, cri.traces.folder("volume/below")?);
+    let _mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=256k"], Path::new("tmpfs"), &below)?;
+    fs::write(below.join("pearl"), "white\n").map_err(Failure::io("can't write a volume"))?;
+    let pod = cri.pod("a").run()?;
+    let container = pod.container("one").mount_with(&folder, "/data", |mount| mount.readonly = true);
+    let script = "cat /data/below/pearl; echo black >/data/pearl || echo refused";
     equal("output", container.script(script).run()?.as_str(), "white\nrefused\n")?;
     pod.end()
 }
@@ -252,11 +269,16 @@ fn slave(context: &Context) -> Outcome {
 fn shared(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let folder = cri.traces.folder("volume")?;
-    let pod = cri.pod("a").run()?;
-    let container = pod.container("one").mount_with(&folder, "/data", |mount| {
+    fs::create_dir(folder.join("inner")).map_err(Failure::io("can't make a folder"))?;
+    let pod = cri.pod("a").security(|it| it.privileged = true).run()?;
+    let container = pod.container("one").security(|it| it.privileged = true);
+    let container = container.mount_with(&folder, "/data", |mount| {
         mount.propagation = MountPropagation::PropagationBidirectional.into();
     });
-    contains("the refusal", &container.refused()?, "the mount on /data can't be rshared")?;
+    container.script("mount -t tmpfs none /data/inner && touch /data/inner/pearl").run()?;
+    let arrived = Mounted(folder.join("inner"));
+    check(arrived.0.join("pearl").exists(), || "the mount does not arrive".to_owned())?;
+    drop(arrived);
     pod.end()
 }
 

@@ -23,6 +23,7 @@ fn make(inputs: &Inputs) -> Result<Image, Error> {
         .env(["PATH=/bin".to_owned(), "PEARL=white and round".to_owned()])
         .user("alice")
         .working_dir("/work")
+        .stop_signal("SIGUSR1")
         .entrypoint(["/bin/report".to_owned(), "first".to_owned()])
         .cmd(["second".to_owned()])
         .build()

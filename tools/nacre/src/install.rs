@@ -15,6 +15,9 @@ use thiserror::Error;
 
 use crate::keys;
 
+/// Where a node's programs are.
+const PROGRAMS: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+
 /// Options of `nacre install`.
 #[derive(Debug, clap::Args)]
 pub struct InstallArguments {
@@ -73,6 +76,11 @@ pub enum InstallError {
     /// The node's root is not where it was said to be.
     #[error("{} is no folder: mount the node's root there, or correct --host-root", .0.display())]
     NoRoot(PathBuf),
+    /// Containers could not start.
+    #[error(
+        "the node has no mkfs.erofs, which makes the layers of containers readable: install erofs-utils there"
+    )]
+    NoErofs,
     /// The simulated platform would have no reports.
     #[error("the keys of the simulated platform can't be made")]
     Keys(#[from] keys::Error),
@@ -93,6 +101,9 @@ impl InstallError {
 pub fn install(arguments: &InstallArguments) -> Result<String, InstallError> {
     let Node { host_root, no_restart, stay } = &arguments.node;
     check(host_root)?;
+    if !PROGRAMS.iter().any(|folder| host_root.join(folder).join("mkfs.erofs").exists()) {
+        return Err(InstallError::NoErofs);
+    }
     let version = versions::install(&arguments.from, host_root)?;
     // They take a while: before anything restarts.
     print!("{}", keys::of_node(host_root)?);

@@ -69,6 +69,9 @@ fn a_node_gets_keys_for_simulated_reports_once() {
         node: Node { host_root: root.clone(), no_restart: true, stay: false },
         from: release.path().to_owned(),
     };
+    assert!(matches!(install(&arguments), Err(InstallError::NoErofs)));
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::write(root.join("usr/bin/mkfs.erofs"), "").unwrap();
     install(&arguments).unwrap();
     let folder = root.join("var/lib/nacre/simulated");
     assert_eq!(listing(&folder), ["ark.pem", "ask.pem", "tdx", "vcek.key", "vcek.pem"]);

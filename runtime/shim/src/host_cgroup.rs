@@ -86,10 +86,12 @@ impl HostCgroup {
     }
 }
 
-/// The group that this process is in, with its pod, if the kernel has killed a process of it for its memory.
+/// The group that counts the memory of this process and of its pod, if the kernel has killed one of it for its memory.
 pub fn short_of_memory() -> Option<PathBuf> {
-    let group = own_group(Path::new(ROOT));
-    let events = fs::read_to_string(group.join("memory.events")).ok()?;
+    let own = own_group(Path::new(ROOT));
+    let counted =
+        |group: &Path| Some((fs::read_to_string(group.join("memory.events")).ok()?, group.to_owned()));
+    let (events, group) = own.ancestors().find_map(counted)?;
     let killed = events.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
     (killed != "0").then_some(group)
 }

@@ -124,7 +124,7 @@ fn memory_runs_out(context: &Context) -> Outcome {
     contains(
         "the error",
         &finished.stderr,
-        &format!("no memory is left, on the host or within the limits of /sys/fs/cgroup{group}"),
+        &format!("no memory is left, on the host or within the limits of /sys/fs/cgroup/{name}"),
     )?;
     context.gone(&context.id("a"))
 }

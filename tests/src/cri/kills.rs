@@ -202,7 +202,7 @@ fn abandoned(context: &Context) -> Outcome {
                 cri.traces.note(&pod.id)?;
                 Pod { cri: &cri, id: pod.id, config: Default::default() }.end()?;
             }
-            runs(&cri, "a")
+            cri.pod("a").run()?.end()
         })?;
     }
     let pod = cri.pod("b").run()?;

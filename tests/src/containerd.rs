@@ -43,13 +43,18 @@ pub fn update_resources(options: &Options, id: &str, resources: &Value) -> Resul
     call(options, "/containerd.services.tasks.v1.Tasks/Update", &request)
 }
 
-/// Starts a process in a container; `process` has the form of the OCI specification. Its output goes to a FIFO.
+/// Starts a process in a container; `process` has the form of the OCI specification. All of its output goes to one FIFO.
 ///
 /// # Errors
 /// containerd or the runtime refuses it.
-pub fn exec(options: &Options, id: &str, name: &str, stdout: &str, process: &Value) -> Result<(), Failure> {
+pub fn exec(options: &Options, id: &str, name: &str, output: &str, process: &Value) -> Result<(), Failure> {
     let mut request = Message::default();
-    request.text(1, id).text(3, stdout).message(6, &any(PROCESS, &process.to_string())).text(7, name);
+    request
+        .text(1, id)
+        .text(3, output)
+        .text(4, output)
+        .message(6, &any(PROCESS, &process.to_string()))
+        .text(7, name);
     call(options, "/containerd.services.tasks.v1.Tasks/Exec", &request)?;
     let mut request = Message::default();
     request.text(1, id).text(2, name);

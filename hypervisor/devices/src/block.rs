@@ -191,16 +191,6 @@ impl Backend for Disk {
 
     fn run(&mut self, _: Poller<'_>) -> Result<Progress, Fault> {
         let Some(queue) = &mut self.queue else { return Ok(Progress::Idle) };
-        let snapshot;
-        let storage = match &self.source {
-            Behind::Extents { map, read_only } => {
-                snapshot = Arc::clone(&*map.lock().unwrap_or_else(PoisonError::into_inner));
-                Storage::Extents { map: &snapshot, read_only: *read_only }
-            }
-            Behind::File { file, capacity, read_only } => {
-                Storage::File { file: file.as_fd(), capacity: *capacity, read_only: *read_only }
-            }
-        };
         let memory = queue.memory();
         queue.silence()?;
         for done in 1..=BUDGET {
@@ -213,7 +203,19 @@ impl Backend for Disk {
                 return Ok(Progress::Idle);
             };
             let head = chain.head;
-            let written = request::serve(chain, &storage, &self.serial)?;
+            // Looked at for each request: one that comes after a release must not find what was released.
+            let written = match &self.source {
+                Behind::Extents { map, read_only } => {
+                    let map = Arc::clone(&*map.lock().unwrap_or_else(PoisonError::into_inner));
+                    let storage = Storage::Extents { map: &map, read_only: *read_only };
+                    request::serve(chain, &storage, &self.serial)?
+                }
+                Behind::File { file, capacity, read_only } => {
+                    let storage =
+                        Storage::File { file: file.as_fd(), capacity: *capacity, read_only: *read_only };
+                    request::serve(chain, &storage, &self.serial)?
+                }
+            };
             queue.push_used(head, written)?;
             if done.is_multiple_of(BATCH) {
                 queue.signal()?;

@@ -204,18 +204,17 @@ impl Backend for Disk {
             };
             let head = chain.head;
             // Looked at for each request: one that comes after a release must not find what was released.
-            let written = match &self.source {
-                Behind::Extents { map, read_only } => {
-                    let map = Arc::clone(&*map.lock().unwrap_or_else(PoisonError::into_inner));
-                    let storage = Storage::Extents { map: &map, read_only: *read_only };
-                    request::serve(chain, &storage, &self.serial)?
+            let map;
+            let storage = match &self.source {
+                Behind::Extents { map: current, read_only } => {
+                    map = Arc::clone(&*current.lock().unwrap_or_else(PoisonError::into_inner));
+                    Storage::Extents { map: &map, read_only: *read_only }
                 }
                 Behind::File { file, capacity, read_only } => {
-                    let storage =
-                        Storage::File { file: file.as_fd(), capacity: *capacity, read_only: *read_only };
-                    request::serve(chain, &storage, &self.serial)?
+                    Storage::File { file: file.as_fd(), capacity: *capacity, read_only: *read_only }
                 }
             };
+            let written = request::serve(chain, &storage, &self.serial)?;
             queue.push_used(head, written)?;
             if done.is_multiple_of(BATCH) {
                 queue.signal()?;

@@ -5,9 +5,8 @@ use std::io::Write;
 
 use kvm_ioctls::Kvm;
 use nacre_control::StopReason;
-use nacre_vmm::reports::Report;
 
-use crate::case::{Case, Failure, equal, said};
+use crate::case::{Case, Failure, said};
 use crate::guest::{self, Way};
 
 pub const CASES: &[Case] = &[
@@ -54,12 +53,7 @@ fn internal_error(_: &Kvm) -> Result<(), Failure> {
 
 /// Fails unless a guest with this code ends so.
 fn ends(code: &[u8], wanted: StopReason) -> Result<(), Failure> {
-    let guest = guest::start_kernel(kernel(code)?, Way::Direct, |_| Ok(()))?;
-    loop {
-        if let Report::Ended(reason) = guest.next()? {
-            return equal("the end", reason, wanted);
-        }
-    }
+    guest::start_kernel(kernel(code)?, Way::Direct, |_| Ok(()))?.ends(wanted)
 }
 
 /// An ELF file with one segment: System V ABI, "Object Files".

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use kvm_ioctls::Kvm;
 use nacre_control::{
-    ConsoleConfig, FileIndex, HashFiles, Irqchip, Moment, SimulatedTee, TeeConfig, TeePlatform, VmConfig,
-    VsockConfig,
+    ConsoleConfig, FileIndex, HashFiles, Irqchip, Moment, SimulatedTee, StopReason, TeeConfig, TeePlatform,
+    VmConfig, VsockConfig,
 };
 use nacre_vmm::files::Files;
 use nacre_vmm::machine::Machine;
 use nacre_vmm::measured::Planned;
 use nacre_vmm::reports::{Report, Reporter, moment};
 
-use crate::case::{Failure, said};
+use crate::case::{Failure, equal, said};
 
 /// Where a node has the guest's files.
 pub const FOLDER: &str = "/usr/share/nacre";
@@ -123,6 +123,15 @@ pub fn start_kernel(
 }
 
 impl Guest {
+    /// Fails unless the guest's end is this one.
+    pub fn ends(&self, wanted: StopReason) -> Result<(), Failure> {
+        loop {
+            if let Report::Ended(reason) = self.next()? {
+                return equal("the end", reason, wanted);
+            }
+        }
+    }
+
     /// What happens next.
     pub fn next(&self) -> Result<Report, Failure> {
         let left = self.deadline.saturating_duration_since(Instant::now());

@@ -11,7 +11,7 @@ use nacre_launch::Kernel;
 use nacre_vmm::measured::Planned;
 use nacre_vmm::reports::Report;
 
-use crate::case::{Case, Failure, equal, said};
+use crate::case::{Case, Failure, said};
 use crate::guest::{self, FOLDER, Way};
 
 pub const CASES: &[Case] = &[
@@ -88,11 +88,6 @@ fn refuses(
     code: u8,
     why: &str,
 ) -> Result<(), Failure> {
-    let guest = guest::start(Way::Simulated, change)?;
-    loop {
-        if let Report::Ended(reason) = guest.next()? {
-            let (stage_name, why) = ("images".to_owned(), why.to_owned());
-            return equal("the end", reason, StopReason::Stage0 { stage: 5, stage_name, code, why });
-        }
-    }
+    let (stage_name, why) = ("images".to_owned(), why.to_owned());
+    guest::start(Way::Simulated, change)?.ends(StopReason::Stage0 { stage: 5, stage_name, code, why })
 }

@@ -117,17 +117,21 @@ impl<'p, 'a> ContainerBuilder<'p, 'a> {
         self.with(|config| edit(config.linux.get_or_insert_default().resources.get_or_insert_default()))
     }
 
+    fn request(&self) -> CreateContainerRequest {
+        CreateContainerRequest {
+            pod_sandbox_id: self.pod.id.clone(),
+            config: Some(self.config.clone()),
+            sandbox_config: Some(self.pod.config.clone()),
+        }
+    }
+
     /// Creates it.
     ///
     /// # Errors
     /// containerd or the runtime refuses it.
     pub fn create(self) -> Result<Container<'a>, Failure> {
         let log = Path::new(&self.pod.config.log_directory).join(&self.config.log_path);
-        let request = CreateContainerRequest {
-            pod_sandbox_id: self.pod.id.clone(),
-            config: Some(self.config),
-            sandbox_config: Some(self.pod.config.clone()),
-        };
+        let request = self.request();
         let cri = self.pod.cri;
         let answer =
             cri.call("CreateContainer", async |mut client| client.create_container(request).await)?;
@@ -138,11 +142,7 @@ impl<'p, 'a> ContainerBuilder<'p, 'a> {
 
     /// Asks for it to be created and does not wait for the answer for longer than this.
     pub fn abandoned(self, after: Duration) {
-        let request = CreateContainerRequest {
-            pod_sandbox_id: self.pod.id.clone(),
-            config: Some(self.config),
-            sandbox_config: Some(self.pod.config.clone()),
-        };
+        let request = self.request();
         self.pod.cri.abandon(after, async |mut client| client.create_container(request).await);
     }
 
@@ -201,6 +201,15 @@ pub struct Executed {
 }
 
 impl Container<'_> {
+    /// The node, as its pod's default route names it.
+    ///
+    /// # Errors
+    /// It can't be asked.
+    pub fn gateway(&self) -> Result<String, Failure> {
+        let shown = self.shell("ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")?;
+        Ok(shown.trim().to_owned())
+    }
+
     /// Starts it.
     ///
     /// # Errors

@@ -79,8 +79,7 @@ fn collect(folder: &Path, found: &mut Vec<u32>) {
 }
 
 fn processes_of(pod: &Pod<'_>) -> Result<Vec<u32>, Failure> {
-    let cgroup = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-    let found = processes(&cgroup);
+    let found = processes(&pod.cgroup());
     if found.is_empty() { wrong("no process in the pod's cgroup") } else { Ok(found) }
 }
 

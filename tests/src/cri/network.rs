@@ -70,9 +70,9 @@ fn reach(context: &Context) -> Outcome {
     let container = client.container("one").start()?;
     let ask = format!("nc -w 10 {address} 8080");
     eventually(SECONDS, || equal("to a pod", container.shell(&ask)?.as_str(), "hello from server\n"))?;
-    let node = container.shell("ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")?;
-    container.shell(&format!("ping -c 1 -W 20 {}", node.trim()))?;
-    let ask = format!("nc -w 10 {} {}", node.trim(), server_on_node()?);
+    let node = container.gateway()?;
+    container.shell(&format!("ping -c 1 -W 20 {node}"))?;
+    let ask = format!("nc -w 10 {node} {}", server_on_node()?);
     equal("to a server on the node", container.shell(&ask)?.as_str(), "hello from the node\n")?;
     // The node's other address is past the gateway.
     container.shell("ping -c 1 -W 20 10.0.2.15")?;

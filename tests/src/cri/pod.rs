@@ -151,6 +151,11 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
+    /// Its cgroup, as kubelet named it.
+    pub fn cgroup(&self) -> String {
+        self.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default()
+    }
+
     /// A container of the busybox image in it, to be described further and started.
     pub fn container(&self, name: &str) -> ContainerBuilder<'_, 'a> {
         ContainerBuilder::new(self, name)

@@ -157,12 +157,11 @@ fn statistics(context: &Context) -> Outcome {
 fn pod_statistics(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
-    let parent = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-    let folder = Traces::cgroup_folder(&parent);
+    let folder = Traces::cgroup_folder(&pod.cgroup());
     let container = pod.container("one").command(&["nacre-probe", "eat", "20"]).start()?;
     container.wait_for("ate 20 MiB")?;
-    let node = container.shell("ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")?;
-    container.shell(&format!("ping -c 1 -W 20 {}", node.trim()))?;
+    let node = container.gateway()?;
+    container.shell(&format!("ping -c 1 -W 20 {node}"))?;
     eventually(SECONDS, || {
         let found = pod.statistics()?.linux.unwrap_or_default();
         let memory = found.memory.unwrap_or_default();
@@ -197,8 +196,7 @@ fn count(cgroup: &Path) -> usize {
 fn pod_cgroup(context: &Context) -> Outcome {
     let cri = Cri::connect(context)?;
     let pod = cri.pod("a").run()?;
-    let parent = pod.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-    let folder = Traces::cgroup_folder(&parent);
+    let folder = Traces::cgroup_folder(&pod.cgroup());
     let file = folder.join("memory.current");
     pod.container("one").command(&["nacre-probe", "eat", "20"]).start()?.wait_for("ate 20 MiB")?;
     check(count(&folder) >= 2, || format!("{} processes in the pod's cgroup", count(&folder)))?;

@@ -209,15 +209,20 @@ impl Errors {
 
 /// How a VMM ended that said nothing.
 fn in_words(status: Option<WaitStatus>) -> String {
-    match (status, host_cgroup::short_of_memory()) {
-        (Some(WaitStatus::Signaled(_, Signal::SIGKILL, _)), Some(group)) => {
-            format!(
-                "the VMM was killed: no memory is left, on the host or within the limits of {}",
-                group.display()
+    match status {
+        Some(WaitStatus::Signaled(_, signal, _)) => {
+            let short = if signal == Signal::SIGKILL { host_cgroup::short_of_memory() } else { None };
+            short.map_or_else(
+                || format!("the VMM was killed by {signal}"),
+                |group| {
+                    let group = group.display();
+                    format!(
+                        "the VMM was killed: no memory is left, on the host or within the limits of {group}"
+                    )
+                },
             )
         }
-        (Some(WaitStatus::Signaled(_, signal, _)), _) => format!("the VMM was killed by {signal}"),
-        (Some(WaitStatus::Exited(_, code)), _) => format!("the VMM exited with {code}"),
+        Some(WaitStatus::Exited(_, code)) => format!("the VMM exited with {code}"),
         _ => "the VMM is gone".into(),
     }
 }
